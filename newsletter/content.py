@@ -1,0 +1,144 @@
+"""An issue's content, frozen: plain values that the gate, the renderer and the stored revision share.
+
+Nothing here knows the database. A `Dispatch` pins one `IssueContent` (as JSON, in a `Revision`), so what is sent is
+what was scheduled, whatever the author edits afterwards.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+FREE_LEVEL = 0
+
+# C0 and C1 controls but tab and line feed, line and paragraph separators, bidirectional overrides and isolates,
+# private-use characters (the renderer marks its slots with them), noncharacters and lone surrogates.
+_UNWANTED = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ue000-\uf8ff\ufdd0-\ufdef\ufffe\uffff\ud800-\udfff]"
+)
+
+
+def clean_text(text: str) -> str:
+    """Text as authors and readers may give it: LF line ends, no control, bidi-override or private-use characters."""
+    return _UNWANTED.sub("", text.replace("\r\n", "\n").replace("\r", "\n").replace("\u2028", "\n").replace("\u2029", "\n"))
+
+
+def clean_line(text: str) -> str:
+    """`text` as a single line fit for a header or a heading: cleaned, runs of white space folded into one space."""
+    return " ".join(clean_text(text).split())
+
+
+class AudienceKind(StrEnum):
+    EVERYONE = "everyone"
+    FROM_TIER = "from_tier"
+    BELOW_TIER = "below_tier"
+
+
+class WhenLocked(StrEnum):
+    """What a reader sees of a section that is not for them."""
+
+    HIDE = "hide"
+    TEASE = "tease"  # its heading with an upgrade button
+
+
+class TrackingMode(StrEnum):
+    OFF = "off"
+    ANONYMOUS = "anonymous"
+    INDIVIDUAL = "individual"
+
+
+@dataclass(frozen=True)
+class Audience:
+    """Who a section is for. `tier_level` is None when the tier it named no longer exists."""
+
+    kind: AudienceKind = AudienceKind.EVERYONE
+    tier_level: int | None = None
+
+
+@dataclass(frozen=True)
+class SectionContent:
+    """A block of an issue: `heading` is one line (empty for the lead), `body` is Markdown without that heading."""
+
+    heading: str
+    body: str
+    audience: Audience = Audience()
+    when_locked: WhenLocked = WhenLocked.HIDE
+    standing_section: int | None = None
+
+
+@dataclass(frozen=True)
+class ThemeContent:
+    """How a newsletter's mail looks. Colours are `#rrggbb`; `logo_url` is absolute or empty; `width` in pixels."""
+
+    accent: str = "#0b57d0"
+    background: str = "#f3f4f6"
+    surface: str = "#ffffff"
+    text: str = "#1f2328"
+    muted: str = "#57606a"
+    dark_accent: str = "#8ab4f8"
+    dark_background: str = "#111418"
+    dark_surface: str = "#1b1f24"
+    dark_text: str = "#e6e8eb"
+    dark_muted: str = "#a2abb6"
+    font: str = "-apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
+    logo_url: str = ""
+    logo_alt: str = ""
+    width: int = 600
+    footer: str = ""  # Markdown shown above the postal address
+
+
+@dataclass(frozen=True)
+class IssueContent:
+    """Everything that decides an issue's bytes except the reader."""
+
+    newsletter_slug: str
+    newsletter_name: str
+    number: int | None
+    title: str
+    subject: str
+    preheader: str
+    sections: tuple[SectionContent, ...]
+    language: str = "en"
+    date: dt.date | None = None
+    postal_address: str = ""
+    upgrade_url: str = ""
+    theme: ThemeContent = field(default_factory=ThemeContent)
+
+    def as_json(self) -> dict[str, Any]:
+        """A JSON-ready dict; `from_json` gives an equal value back."""
+        data = asdict(self)
+        data["date"] = self.date.isoformat() if self.date else None
+        return data
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> IssueContent:
+        """The value that `as_json` wrote."""
+        sections = tuple(
+            SectionContent(
+                heading=section["heading"],
+                body=section["body"],
+                audience=Audience(AudienceKind(section["audience"]["kind"]), section["audience"]["tier_level"]),
+                when_locked=WhenLocked(section["when_locked"]),
+                standing_section=section["standing_section"],
+            )
+            for section in data["sections"]
+        )
+        date = dt.date.fromisoformat(data["date"]) if data["date"] else None
+        return cls(**{**data, "sections": sections, "date": date, "theme": ThemeContent(**data["theme"])})
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Everything about a reader that decides what they see.
+
+    `tier_level` is None where it could not be told; the gate takes that as free. `muted` are ids of standing sections
+    the reader does not want.
+    """
+
+    tier_level: int | None = FREE_LEVEL
+    muted: frozenset[int] = frozenset()
+    text_only: bool = False
+    tracking: TrackingMode = TrackingMode.OFF

@@ -1,0 +1,22 @@
+"""Rows: fields, states, constraints and querysets. The rules that change them live in the modules named after them."""
+
+from newsletter.models.dispatches import Attempt, Batch, Delivery, Dispatch, DispatchProfile, Variant
+from newsletter.models.events import Event
+from newsletter.models.issues import Issue, Revision, Section
+from newsletter.models.newsletters import Newsletter, StandingSection, Theme
+
+__all__ = [
+    "Attempt",
+    "Batch",
+    "Delivery",
+    "Dispatch",
+    "DispatchProfile",
+    "Event",
+    "Issue",
+    "Newsletter",
+    "Revision",
+    "Section",
+    "StandingSection",
+    "Theme",
+    "Variant",
+]

@@ -1,0 +1,232 @@
+"""The rows of the sending engine. Rows are the queue: whatever happens to a broker or a worker, they say what is left."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from newsletter.content import Profile, TrackingMode
+from newsletter.models.issues import Issue, Revision
+from subscribers.models import Subscriber
+
+
+class DispatchQuerySet(models.QuerySet["Dispatch"]):
+    def live(self) -> Self:
+        """Those that have not ended."""
+        return self.exclude(status__in=Dispatch.ENDED)
+
+
+class Dispatch(models.Model):
+    """One run of the sending engine over an audience. Every change of `status` is made in `newsletter.scheduling`.
+
+    DRAFT <-> SCHEDULED -> PREPARING -> SENDING <-> PAUSED -> SENT
+    SCHEDULED -> MISSED -> SCHEDULED; PREPARING <-> PAUSED; any but SENT -> CANCELLED
+    """
+
+    class Status(models.TextChoices):
+        DRAFT = "draft"
+        SCHEDULED = "scheduled"
+        PREPARING = "preparing"
+        SENDING = "sending"
+        PAUSED = "paused"
+        SENT = "sent"
+        MISSED = "missed"
+        CANCELLED = "cancelled"
+
+    ENDED = (Status.SENT, Status.CANCELLED)
+
+    issue = models.ForeignKey(Issue, models.PROTECT, related_name="dispatches")
+    revision = models.ForeignKey(Revision, models.PROTECT, related_name="dispatches")
+    status = models.CharField(max_length=9, choices=Status, default=Status.DRAFT)
+    # When to start: wall time and zone are the author's words, due_at what they mean by the current rules of that zone.
+    wall_time = models.DateTimeField(null=True, help_text="The author's clock, stored as if it were UTC.")
+    time_zone = models.CharField(max_length=64, default="UTC")
+    due_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    snapshot_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    pause_reason = models.TextField(blank=True, default="")
+    # The audience as it was at the snapshot: candidates = deliveries + exclusions by reason.
+    candidates = models.PositiveIntegerField(null=True)
+    exclusions = models.JSONField(default=dict)
+    # Who prepares it, until when (by the database's clock).
+    lease_token = models.UUIDField(null=True)
+    leased_until = models.DateTimeField(null=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    objects = DispatchQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "dispatches"
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["issue"], condition=~Q(status="cancelled"), name="one_dispatch_of_an_issue_at_a_time"
+            ),
+            models.CheckConstraint(
+                condition=~Q(status__in=["sending", "sent"]) | Q(snapshot_at__isnull=False),
+                name="no_sending_without_snapshot",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status="scheduled") | Q(due_at__isnull=False), name="no_schedule_without_a_time"
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["status", "due_at"],
+                condition=~Q(status__in=["sent", "cancelled"]),
+                name="dispatch_live",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"Dispatch {self.pk} of {self.issue} ({self.status})"
+
+
+class Variant(models.Model):
+    """One rendered form of a dispatch's issue: all that changes the bytes except the reader's own fields.
+
+    `data` is `rendering.Rendered.as_json()`; `digest` the hash of what went into it.
+    """
+
+    dispatch = models.ForeignKey(Dispatch, models.CASCADE, related_name="variants", db_index=False)
+    digest = models.CharField(max_length=64)
+    data = models.JSONField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["dispatch", "digest"], name="one_variant_per_outcome")
+        ]
+
+    def __str__(self) -> str:
+        return f"Variant {self.digest[:8]}"
+
+
+class DispatchProfile(models.Model):
+    """A reader profile that occurs in a dispatch, and the variant that the gate and the renderer made of it."""
+
+    dispatch = models.ForeignKey(Dispatch, models.CASCADE, related_name="profiles", db_index=False)
+    tier_level = models.PositiveSmallIntegerField()
+    muted = models.CharField(max_length=500, blank=True)
+    text_only = models.BooleanField()
+    tracking = models.CharField(max_length=10)
+    variant = models.ForeignKey(Variant, models.PROTECT, null=True, related_name="profiles")
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["dispatch", "tier_level", "muted", "text_only", "tracking"], name="one_row_per_profile"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"Tier level {self.tier_level}, tracking {self.tracking}"
+
+    def profile(self) -> Profile:
+        """The profile as plain values, for the gate."""
+        return Profile(
+            tier_level=self.tier_level,
+            muted=frozenset(int(part) for part in self.muted.split(",") if part),
+            text_only=self.text_only,
+            tracking=TrackingMode(self.tracking),
+        )
+
+
+class Batch(models.Model):
+    """The deliveries one task sends, and the lease of the worker that does."""
+
+    dispatch = models.ForeignKey(Dispatch, models.CASCADE, related_name="batches", db_index=False)
+    number = models.PositiveIntegerField()
+    rung_at = models.DateTimeField(null=True, help_text="When a worker was last called for it.")
+    lease_token = models.UUIDField(null=True)
+    leased_until = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name_plural = "batches"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["dispatch", "number"], name="one_batch_per_number"),
+            models.CheckConstraint(
+                condition=Q(lease_token=None, leased_until=None)
+                | Q(lease_token__isnull=False, leased_until__isnull=False),
+                name="a_lease_has_a_token_and_an_end",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"Batch {self.number} of dispatch {self.dispatch_id}"
+
+
+class Attempt(models.Model):
+    """One hand-over of a chunk of a batch: written before the first byte leaves, closed when every outcome is noted."""
+
+    batch = models.ForeignKey(Batch, models.CASCADE, related_name="attempts")
+    worker = models.CharField(max_length=200)
+    transport = models.CharField(max_length=50)
+    idempotency_key = models.UUIDField(unique=True)
+    accepted = models.PositiveIntegerField(default=0, help_text="How many the transport said it took.")
+    started_at = models.DateTimeField(db_default=Now())
+    finished_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"Attempt {self.pk} by {self.worker}"
+
+
+class DeliveryQuerySet(models.QuerySet["Delivery"]):
+    def due(self) -> Self:
+        """Queued and not to wait any longer, by the database's clock."""
+        return self.filter(Q(due_at=None) | Q(due_at__lte=Now()), status=Delivery.Status.QUEUED)
+
+
+class Delivery(models.Model):
+    """One dispatch to one subscriber. Every change of `status` is made in `newsletter.deliveries`.
+
+    QUEUED -> SENDING -> SENT | FAILED | QUEUED (later, `due_at`) | UNCONFIRMED (no answer, or the worker died)
+    QUEUED -> SKIPPED (left, suppressed, erased or cancelled before the hand-over)
+    UNCONFIRMED -> SENT | FAILED | QUEUED (a late answer, or the author's word)
+    """
+
+    class Status(models.TextChoices):
+        QUEUED = "queued"
+        SENDING = "sending"
+        SENT = "sent"
+        FAILED = "failed"
+        UNCONFIRMED = "unconfirmed"
+        SKIPPED = "skipped"
+
+    dispatch = models.ForeignKey(Dispatch, models.CASCADE, related_name="deliveries", db_index=False)
+    subscriber = models.ForeignKey(Subscriber, models.SET_NULL, null=True, related_name="deliveries")
+    profile = models.ForeignKey(DispatchProfile, models.PROTECT, related_name="deliveries", db_index=False)
+    batch = models.ForeignKey(Batch, models.CASCADE, related_name="deliveries", db_index=False)
+    status = models.CharField(max_length=11, choices=Status, default=Status.QUEUED)
+    reason = models.CharField(max_length=20, blank=True, default="", help_text="Why it was skipped.")
+    tries = models.PositiveSmallIntegerField(default=0, help_text="Hand-overs begun.")
+    attempt = models.ForeignKey(Attempt, models.SET_NULL, null=True, related_name="deliveries", db_index=False)
+    due_at = models.DateTimeField(null=True, help_text="Not before; empty: at once.")
+    reply = models.CharField(max_length=300, blank=True, default="", help_text="The relay's or provider's last answer.")
+    provider_id = models.CharField(max_length=200, blank=True, default="")
+    settled_at = models.DateTimeField(null=True, help_text="When it reached the status it has.")
+    opened_at = models.DateTimeField(null=True)
+    clicked_at = models.DateTimeField(null=True)
+    unsubscribed_at = models.DateTimeField(null=True)
+
+    objects = DeliveryQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "deliveries"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["dispatch", "subscriber"], name="one_delivery_per_reader"),
+            models.CheckConstraint(
+                condition=~Q(status__in=["sending", "sent", "unconfirmed"]) | Q(tries__gt=0),
+                name="nothing_sent_without_an_attempt",
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["batch", "due_at"], condition=Q(status="queued"), name="delivery_queued"),
+            models.Index(fields=["attempt"], condition=Q(attempt__isnull=False), name="delivery_attempt"),
+            models.Index(fields=["dispatch", "status"], name="delivery_by_status"),
+        ]
+
+    def __str__(self) -> str:
+        return f"Delivery {self.pk} ({self.status})"

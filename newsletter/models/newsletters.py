@@ -1,0 +1,119 @@
+"""A newsletter: its sender, its look, its recurring sections."""
+
+from __future__ import annotations
+
+import secrets
+import zoneinfo
+from dataclasses import fields
+from typing import ClassVar
+
+from django.core.exceptions import ValidationError
+from django.core.validators import RegexValidator, URLValidator
+from django.db import models
+from django.db.models.functions import Now
+
+from newsletter.content import ThemeContent, TrackingMode, clean_line
+
+COLOUR = RegexValidator(r"^#[0-9a-fA-F]{6}\Z", "Write a colour like #0b57d0.")
+FONT = RegexValidator(r"^[A-Za-z0-9 ,'_-]+\Z", "Name fonts with letters, digits, spaces, hyphens, commas and quotes.")
+
+
+def random_newsletter_id() -> int:
+    """A random public id of 31 bits; short, since it stands in every link of every mail."""
+    return secrets.randbits(31)
+
+
+def validate_line(value: str) -> None:
+    """Refuse text that would not stay one header line: line breaks, control and bidi-override characters."""
+    if value != clean_line(value):
+        raise ValidationError("Write it on one line, without control characters or doubled spaces.")
+
+
+def validate_time_zone(value: str) -> None:
+    """Refuse what is not a time zone of the IANA database."""
+    try:
+        zoneinfo.ZoneInfo(value)
+    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError) as error:
+        raise ValidationError("Name a time zone like Europe/Berlin.") from error
+
+
+class Newsletter(models.Model):
+    """A series one may subscribe to."""
+
+    class Tracking(models.TextChoices):
+        OFF = TrackingMode.OFF.value, "off"
+        ANONYMOUS = TrackingMode.ANONYMOUS.value, "anonymous"
+        INDIVIDUAL = TrackingMode.INDIVIDUAL.value, "individual"
+
+    slug = models.SlugField(unique=True)
+    name = models.CharField(max_length=100, validators=[validate_line])
+    public_id = models.BigIntegerField(unique=True, default=random_newsletter_id, editable=False)
+    description = models.TextField(blank=True)
+    from_name = models.CharField(max_length=100, blank=True, validators=[validate_line], help_text="Empty: the name.")
+    from_address = models.EmailField(default="newsletter@localhost.localdomain")
+    reply_to = models.EmailField(blank=True)
+    language = models.CharField(max_length=20, default="en", validators=[RegexValidator(r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*\Z")])
+    time_zone = models.CharField(max_length=64, default="UTC", validators=[validate_time_zone])
+    postal_address = models.CharField(max_length=300, blank=True, help_text="Stands in every mail; the law asks for it.")
+    upgrade_url = models.URLField(blank=True, help_text="Where a reader gets a higher tier.")
+    tracking = models.CharField(max_length=10, choices=Tracking, default=Tracking.ANONYMOUS)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def sender_name(self) -> str:
+        """The name shown in the From header."""
+        return self.from_name or self.name
+
+
+class Theme(models.Model):
+    """How one newsletter's mail looks; the defaults are those of `content.ThemeContent`."""
+
+    newsletter = models.OneToOneField(Newsletter, models.CASCADE, related_name="theme")
+    accent = models.CharField(max_length=7, default=ThemeContent.accent, validators=[COLOUR])
+    background = models.CharField(max_length=7, default=ThemeContent.background, validators=[COLOUR])
+    surface = models.CharField(max_length=7, default=ThemeContent.surface, validators=[COLOUR])
+    text = models.CharField(max_length=7, default=ThemeContent.text, validators=[COLOUR])
+    muted = models.CharField(max_length=7, default=ThemeContent.muted, validators=[COLOUR])
+    dark_accent = models.CharField(max_length=7, default=ThemeContent.dark_accent, validators=[COLOUR])
+    dark_background = models.CharField(max_length=7, default=ThemeContent.dark_background, validators=[COLOUR])
+    dark_surface = models.CharField(max_length=7, default=ThemeContent.dark_surface, validators=[COLOUR])
+    dark_text = models.CharField(max_length=7, default=ThemeContent.dark_text, validators=[COLOUR])
+    dark_muted = models.CharField(max_length=7, default=ThemeContent.dark_muted, validators=[COLOUR])
+    font = models.CharField(max_length=200, default=ThemeContent.font, validators=[FONT])
+    logo_url = models.URLField(blank=True, validators=[URLValidator(["http", "https"])])
+    logo_alt = models.CharField(max_length=100, blank=True)
+    width = models.PositiveSmallIntegerField(default=ThemeContent.width)
+    footer = models.TextField(blank=True, help_text="Markdown, above the postal address.")
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=models.Q(width__gte=320, width__lte=900), name="theme_width_fits_a_mail")
+        ]
+
+    def __str__(self) -> str:
+        return f"Theme of {self.newsletter}"
+
+    def content(self) -> ThemeContent:
+        """The theme as plain values, to be frozen with an issue."""
+        return ThemeContent(**{field.name: getattr(self, field.name) for field in fields(ThemeContent)})
+
+
+class StandingSection(models.Model):
+    """A recurring section: the heading it has in every issue, and other ways its heading is written."""
+
+    newsletter = models.ForeignKey(Newsletter, models.CASCADE, related_name="standing_sections")
+    name = models.CharField(max_length=200, validators=[validate_line])
+    aliases = models.JSONField(default=list, blank=True, help_text="Other headings that mean this section.")
+    position = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        ordering: ClassVar = ["position", "pk"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["newsletter", "name"], name="one_standing_section_per_name")
+        ]
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,231 @@
+"""Settings, read once from the environment, typed; `docs/settings.md` explains each for operators.
+
+Every setting has a default that serves the embedded case: SQLite, no broker, a mail server on this machine. What must
+differ in production is refused by `manage.py check --deploy` (newsletter.checks).
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import dj_database_url
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+class Environment(BaseSettings):
+    """What an operator may set: environment variables of these names in capitals, or lines in `.env`."""
+
+    model_config = SettingsConfigDict(env_file=BASE_DIR / ".env", extra="ignore", frozen=True)
+
+    data_dir: Path = Field(BASE_DIR / "var", description="Folder for the SQLite file and generated keys.")
+    database_url: str = Field("", description="Database; a SQLite file in DATA_DIR without it.")
+    redis_url: str = Field("", description="Redis, Celery's broker; without it `manage.py work` polls the rows.")
+    smtp_url: str = Field(
+        "smtp://127.0.0.1:1025",
+        description="The relay: smtp://user:password@host:port, smtps:// for TLS, smtp+starttls:// for STARTTLS.",
+    )
+    smtp_timeout: float = Field(30, gt=0, le=300, description="Seconds to wait for the relay at each step.")
+    provider: str = Field("", description="An e-mail provider of django-anymail by name, in place of SMTP: mailgun …")
+    anymail: dict[str, Any] = Field({}, description="The provider's settings for django-anymail, as a JSON object.")
+    site_url: str = Field("http://127.0.0.1:8000", description="Where readers reach this site; https in production.")
+    secret_key: SecretStr = Field(SecretStr(""), description="Django's secret; kept in DATA_DIR without it.")
+    token_keys: Annotated[dict[int, SecretStr], NoDecode] = Field(
+        {}, description="Keys of the links in sent mail: `1:key,2:key`. The highest signs, all verify. Never drop one."
+    )
+    address_hash_key: SecretStr = Field(
+        SecretStr(""), description="Key of the hashes that suppress an address. Never change it."
+    )
+    debug: bool = Field(False, description="Show errors in the browser; never in production.")
+    behind_proxy: bool = Field(False, description="Whether a proxy in front sets X-Forwarded-Proto and -For.")
+    lease_seconds: float = Field(180, gt=0, description="How long a worker owns a batch before others may take it over.")
+    mailbox_path: Path | None = Field(None, description="Store of the local mail server; shows the mailbox page.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What is worth logging.")
+
+    @field_validator("token_keys", mode="before")
+    @classmethod
+    def _split_token_keys(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        pairs = [item.partition(":") for item in value.split(",") if item.strip()]
+        if any(not number.strip().isdigit() or not 0 < int(number) < 256 or len(key) < 16 for number, _, key in pairs):
+            raise ValueError("write it as 1:key,2:key with numbers from 1 to 255 and keys of at least 16 characters")
+        return {int(number): key for number, _, key in pairs}
+
+    @field_validator("site_url")
+    @classmethod
+    def _site_url_is_an_address(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("write it like https://news.example.org")
+        return value.rstrip("/")
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _smtp_url_is_an_address(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in {"smtp", "smtps", "smtp+starttls"} or not parts.hostname:
+            raise ValueError("write it like smtp://user:password@mail.example.org:587")
+        return value
+
+
+def _read_environment() -> Environment:
+    try:
+        return Environment()
+    except ValidationError as error:
+        for problem in error.errors():
+            name = ".".join(str(part) for part in problem["loc"]).upper()
+            print(f"The setting {name} cannot be used: {problem['msg']}.", file=sys.stderr)  # noqa: T201
+        raise SystemExit(1) from None
+
+
+def _kept_key(name: str) -> str:
+    """A key made at first use and kept in DATA_DIR, for the embedded case; created so that two processes agree."""
+    path = ENV.data_dir / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = path.with_name(f"{name}.{os.getpid()}.{secrets.token_hex(4)}")
+    if not path.exists():
+        made.touch(mode=0o600)
+        made.write_text(secrets.token_urlsafe(48), encoding="ascii")
+        try:
+            os.link(made, path)
+        except FileExistsError:
+            pass
+        finally:
+            made.unlink()
+    return path.read_text(encoding="ascii")
+
+
+ENV = _read_environment()
+_site = urlsplit(ENV.site_url)
+_https = _site.scheme == "https"
+
+SECRET_KEY = ENV.secret_key.get_secret_value() or _kept_key("secret_key")
+TOKEN_KEYS = {number: key.get_secret_value() for number, key in ENV.token_keys.items()} or {1: _kept_key("token_key")}
+ADDRESS_HASH_KEY = ENV.address_hash_key.get_secret_value() or _kept_key("address_hash_key")
+DEBUG = ENV.debug
+SITE_URL = ENV.site_url
+ALLOWED_HOSTS = sorted({_site.hostname or "", "localhost", "127.0.0.1", "[::1]"})
+CSRF_TRUSTED_ORIGINS = [f"{_site.scheme}://{_site.netloc}"]
+
+INSTALLED_APPS = [
+    "newsletter.apps.NewsletterConfig",
+    "subscribers.apps.SubscribersConfig",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "anymail",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "newsletter.urls"
+WSGI_APPLICATION = "newsletter.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+
+def _database() -> dict[str, Any]:
+    url = ENV.database_url or f"sqlite:///{ENV.data_dir / 'masthead.sqlite3'}"
+    database: dict[str, Any] = dict(dj_database_url.parse(url, conn_max_age=600, conn_health_checks=True))
+    if database["ENGINE"] == "django.db.backends.sqlite3":
+        Path(database["NAME"]).parent.mkdir(parents=True, exist_ok=True)
+        database["OPTIONS"] = {
+            # IMMEDIATE: a transaction that will write takes its lock first, so two workers wait instead of failing.
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 30,
+            # FULL: what the engine noted as handed over is on the disk before the message leaves.
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
+        }
+    return database
+
+
+DATABASES = {"default": _database()}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_I18N = True
+USE_TZ = True
+
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "static"
+WHITENOISE_USE_FINDERS = not STATIC_ROOT.exists()
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        if STATIC_ROOT.exists()
+        else "django.contrib.staticfiles.storage.StaticFilesStorage"
+    },
+}
+
+# Celery rings the bell and the rows are the queue (newsletter.tasks), so its own settings only keep it honest.
+CELERY_BROKER_URL = ENV.redis_url
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 20
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    # Longer than any task: a ring delivered twice finds the batch leased and does nothing.
+    "visibility_timeout": 3600,
+    "socket_timeout": 30,
+    "socket_connect_timeout": 5,
+}
+CELERY_BEAT_SCHEDULE_FILENAME = str(ENV.data_dir / "beat-schedule")
+
+EMAIL_TIMEOUT = ENV.smtp_timeout
+ANYMAIL = {"REQUESTS_TIMEOUT": ENV.smtp_timeout, **ENV.anymail}
+
+SECURE_SSL_REDIRECT = _https
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if ENV.behind_proxy else None
+SECURE_HSTS_SECONDS = 365 * 24 * 3600 if _https else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = _https
+SECURE_HSTS_PRELOAD = _https
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
+X_FRAME_OPTIONS = "SAMEORIGIN"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": ENV.log_level},
+}

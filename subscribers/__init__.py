@@ -1,0 +1,1 @@
+"""The people: subscribers, their subscriptions and memberships, and what they agreed to (`consent`)."""

@@ -1,0 +1,210 @@
+"""The people. Lowest layer: imports nothing of the newsletter app, refers to its models by name only.
+
+Every change of consent (Subscription.status, Suppression) is made in `subscribers.consent`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import ClassVar, Self
+
+from django.db import models
+from django.db.models import Case, Exists, F, OuterRef, Q, Subquery, Value, When
+from django.db.models.functions import Coalesce, Now
+
+FREE_LEVEL = 0
+
+
+def random_id() -> int:
+    """A random public id of 63 bits: nobody can guess another one, and it says nothing of how many there are."""
+    return secrets.randbits(63)
+
+
+class Tier(models.Model):
+    """An ordered level, site-wide: free 0, paid 1, founding 2 …"""
+
+    slug = models.SlugField(unique=True)
+    name = models.CharField(max_length=100)
+    level = models.PositiveSmallIntegerField(unique=True, help_text="0 is free; a higher level sees all lower ones do.")
+
+    class Meta:
+        ordering: ClassVar = ["level"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class SubscriberQuerySet(models.QuerySet["Subscriber"]):
+    def with_tier_level(self) -> Self:
+        """Adds `tier_level`: the highest level of the memberships held now; free without any."""
+        best = Membership.objects.current().filter(subscriber=OuterRef("pk")).order_by("-tier__level")
+        return self.annotate(tier_level=Coalesce(Subquery(best.values("tier__level")[:1]), Value(FREE_LEVEL)))
+
+
+class Subscriber(models.Model):
+    """A person with an address. The address stands here and nowhere else; erasing a person deletes this row."""
+
+    class Tracking(models.TextChoices):
+        NEWSLETTER = "newsletter", "as the newsletter does"
+        OFF = "off", "not at all"
+
+    public_id = models.BigIntegerField(unique=True, default=random_id, editable=False)
+    address = models.CharField(max_length=320, help_text="As given; mail is sent to it.")
+    address_key = models.CharField(max_length=320, unique=True, editable=False)
+    fingerprint = models.CharField(max_length=40, unique=True, editable=False)
+    name = models.CharField(max_length=200, blank=True)
+    text_only = models.BooleanField(default=False)
+    tracking = models.CharField(max_length=12, choices=Tracking, default=Tracking.NEWSLETTER)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    objects = SubscriberQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return self.name or f"Subscriber {self.pk}"
+
+
+class MembershipQuerySet(models.QuerySet["Membership"]):
+    def current(self) -> Self:
+        """Those that count now, by the database's clock."""
+        return self.filter(Q(starts_at__lte=Now()), Q(ends_at=None) | Q(ends_at__gt=Now()))
+
+
+class Membership(models.Model):
+    """Why someone holds a tier, and for how long."""
+
+    class Kind(models.TextChoices):
+        PAID = "paid"
+        COMPLIMENTARY = "complimentary"
+        GIFT = "gift"
+        TRIAL = "trial"
+        GROUP = "group"
+
+    subscriber = models.ForeignKey(Subscriber, models.CASCADE, related_name="memberships")
+    tier = models.ForeignKey(Tier, models.PROTECT, related_name="memberships")
+    kind = models.CharField(max_length=13, choices=Kind, default=Kind.PAID)
+    starts_at = models.DateTimeField(db_default=Now())
+    ends_at = models.DateTimeField(null=True, blank=True)
+
+    objects = MembershipQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(ends_at=None) | Q(ends_at__gte=F("starts_at")), name="membership_ends_late")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.tier} ({self.kind})"
+
+
+class SubscriptionQuerySet(models.QuerySet["Subscription"]):
+    def with_exclusion(self) -> Self:
+        """Adds `exclusion`: why this reader may not be written to now, or "" where they may.
+
+        The only definition of that rule; the snapshot and every claim use it.
+        """
+        suppressed = Suppression.objects.filter(
+            Q(newsletter=None) | Q(newsletter=OuterRef("newsletter")), fingerprint=OuterRef("subscriber__fingerprint")
+        )
+        return self.annotate(
+            exclusion=Case(
+                When(~Q(status=Subscription.Status.ACTIVE), then=F("status")),
+                When(Exists(suppressed), then=Value("suppressed")),
+                default=Value(""),
+                output_field=models.CharField(),
+            )
+        )
+
+    def mailable(self) -> Self:
+        """Those who may be written to now."""
+        return self.with_exclusion().filter(exclusion="")
+
+
+class Subscription(models.Model):
+    """A subscriber's state for one newsletter.
+
+    PENDING -> ACTIVE <-> PAUSED; any -> UNSUBSCRIBED -> (the person's own wish) ACTIVE
+    """
+
+    class Status(models.TextChoices):
+        PENDING = "pending"
+        ACTIVE = "active"
+        PAUSED = "paused"
+        UNSUBSCRIBED = "unsubscribed"
+
+    subscriber = models.ForeignKey(Subscriber, models.CASCADE, related_name="subscriptions")
+    newsletter = models.ForeignKey("newsletter.Newsletter", models.CASCADE, related_name="subscriptions")
+    status = models.CharField(max_length=12, choices=Status, default=Status.PENDING)
+    # Ids of the standing sections this reader does not want, ascending, with commas: one column, so that the snapshot
+    # can group by it.
+    muted = models.CharField(max_length=500, blank=True, default="")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    changed_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    objects = SubscriptionQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["newsletter", "subscriber"], name="one_subscription_per_newsletter")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.subscriber} of {self.newsletter} ({self.status})"
+
+    @property
+    def muted_sections(self) -> frozenset[int]:
+        """The standing sections this reader does not want, by id."""
+        return frozenset(int(part) for part in self.muted.split(",") if part)
+
+
+class Suppression(models.Model):
+    """An address never to be written to, kept as a keyed hash so that it outlives the person's row."""
+
+    class Reason(models.TextChoices):
+        HARD_BOUNCE = "hard bounce"
+        COMPLAINT = "complaint"
+        ERASED = "erased"
+        MANUAL = "manual"
+
+    fingerprint = models.CharField(max_length=40, db_index=True)
+    newsletter = models.ForeignKey(
+        "newsletter.Newsletter", models.CASCADE, null=True, blank=True, help_text="Empty: for the whole site."
+    )
+    reason = models.CharField(max_length=12, choices=Reason)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["fingerprint", "newsletter", "reason"], name="one_suppression_per_newsletter_and_reason"
+            ),
+            models.UniqueConstraint(
+                fields=["fingerprint", "reason"], condition=Q(newsletter=None), name="one_site_suppression_per_reason"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.reason} ({'site' if self.newsletter_id is None else self.newsletter})"
+
+
+class ConsentRecord(models.Model):
+    """What somebody agreed to or withdrew, when and by which way; never changed, kept without a name after erasure."""
+
+    class Action(models.TextChoices):
+        IMPORTED = "imported"
+        SUBSCRIBED = "subscribed"
+        PAUSED = "paused"
+        RESUMED = "resumed"
+        UNSUBSCRIBED = "unsubscribed"
+        SUPPRESSED = "suppressed"
+        TRACKING_OFF = "tracking off"
+        TRACKING_ON = "tracking on"
+        ERASED = "erased"
+
+    subscriber = models.ForeignKey(Subscriber, models.SET_NULL, null=True, related_name="consent_records")
+    newsletter = models.ForeignKey("newsletter.Newsletter", models.SET_NULL, null=True)
+    action = models.CharField(max_length=12, choices=Action)
+    source = models.CharField(max_length=100, help_text="The way it came: one click, preferences page, import …")
+    at = models.DateTimeField(db_default=Now(), editable=False)
+
+    def __str__(self) -> str:
+        return f"{self.action} by {self.source}"
