@@ -1,0 +1,185 @@
+"""Signed tokens and links that lead back: who a hit, a click, an unsubscribe or a bounce belongs to.
+
+Pure: settings only, no database, so that a redirect works while the database is away. Tokens stand in sent mail for
+ever. Each begins with the number of its key in TOKEN_KEYS (the highest signs, all verify) and ends with 96 bits of
+HMAC-SHA256 over its purpose and body, so that a token made for one purpose is worth nothing for another. Each has one
+spelling: what decodes to the same bytes but is written differently is refused.
+
+    reader     key 1 | subscriber 8 | newsletter 4 | delivery 6 | MAC 12   42 characters   /u/ /p/ /i/
+    delivery   key 1 | delivery 6 | MAC 12                                 26 characters   /o/…, /c/…/…, Message-ID
+    dispatch   key 1 | dispatch 6 | MAC 12                                 26 characters   /o/d/
+    click      key 1 | dispatch 6 | URL in UTF-8 | MAC 12                                  /c/
+"""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import hmac
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.utils.encoding import punycode
+
+MAC_BYTES = 12
+ID_BYTES = 6
+SUBSCRIBER_BYTES = 8
+NEWSLETTER_BYTES = 4
+# A redirect of the longest URL still fits into the 8 kB that servers and proxies take as a request line.
+URL_BYTES = 4096
+
+_CONTROLS = re.compile("[\x00-\x1f\x7f]")
+
+
+class BadToken(ValueError):
+    """A token that this site did not make, or not for this purpose."""
+
+
+@dataclass(frozen=True)
+class ReaderToken:
+    """Whom the weak link of a mail belongs to; `delivery_id` is None in mail that belongs to no delivery."""
+
+    subscriber_public_id: int
+    newsletter_public_id: int
+    delivery_id: int | None
+
+
+def _mac(key_number: int, purpose: bytes, body: bytes) -> bytes:
+    key = settings.TOKEN_KEYS[key_number].encode()
+    return hmac.digest(key, purpose + b"\0" + bytes([key_number]) + body, hashlib.sha256)[:MAC_BYTES]
+
+
+def _sign(purpose: bytes, body: bytes) -> str:
+    number = max(settings.TOKEN_KEYS)
+    return urlsafe_b64encode(bytes([number]) + body + _mac(number, purpose, body)).rstrip(b"=").decode("ascii")
+
+
+def _read(purpose: bytes, token: str, *, longest: int, shortest: int) -> bytes:
+    """The body signed for `purpose`, of `shortest` to `longest` bytes."""
+    if len(token) > (1 + longest + MAC_BYTES) * 4 // 3 + 1:
+        raise BadToken("The token is too long.")
+    try:
+        written = token.encode("ascii")
+        raw = urlsafe_b64decode(written + b"=" * (-len(written) % 4))
+    except (UnicodeEncodeError, binascii.Error) as error:
+        raise BadToken("The token is not base64.") from error
+    # Decoders skip foreign characters and ignore the last, unused bits.
+    if urlsafe_b64encode(raw).rstrip(b"=") != written:
+        raise BadToken("The token is not written the way this site writes it.")
+    number, body, mac = raw[:1], raw[1:-MAC_BYTES], raw[-MAC_BYTES:]
+    if not shortest <= len(body) <= longest or number[0] not in settings.TOKEN_KEYS:
+        raise BadToken("The token is cut off, or its key is unknown.")
+    if not hmac.compare_digest(mac, _mac(number[0], purpose, body)):
+        raise BadToken("The token's signature is wrong.")
+    return body
+
+
+def _sign_id(purpose: bytes, number: int) -> str:
+    return _sign(purpose, number.to_bytes(ID_BYTES, "big"))
+
+
+def _read_id(purpose: bytes, token: str) -> int:
+    return int.from_bytes(_read(purpose, token, longest=ID_BYTES, shortest=ID_BYTES), "big")
+
+
+def reader_token(subscriber_public_id: int, newsletter_public_id: int, delivery_id: int = 0) -> str:
+    """The token of a reader's own links, 42 characters. Public ids, so that it works after deliveries are deleted."""
+    return _sign(
+        b"reader",
+        subscriber_public_id.to_bytes(SUBSCRIBER_BYTES, "big")
+        + newsletter_public_id.to_bytes(NEWSLETTER_BYTES, "big")
+        + delivery_id.to_bytes(ID_BYTES, "big"),
+    )
+
+
+def read_reader_token(token: str) -> ReaderToken:
+    """What `reader_token` wrote. Raises BadToken."""
+    size = SUBSCRIBER_BYTES + NEWSLETTER_BYTES + ID_BYTES
+    body = _read(b"reader", token, longest=size, shortest=size)
+    return ReaderToken(
+        subscriber_public_id=int.from_bytes(body[:SUBSCRIBER_BYTES], "big"),
+        newsletter_public_id=int.from_bytes(body[SUBSCRIBER_BYTES:-ID_BYTES], "big"),
+        delivery_id=int.from_bytes(body[-ID_BYTES:], "big") or None,
+    )
+
+
+def delivery_token(delivery_id: int) -> str:
+    """The one token of a delivery, 26 characters: in its pixel, at the end of its links and in its Message-ID."""
+    return _sign_id(b"delivery", delivery_id)
+
+
+def read_delivery_token(token: str) -> int:
+    """The delivery's id that `delivery_token` wrote. Raises BadToken."""
+    return _read_id(b"delivery", token)
+
+
+def read_dispatch_token(token: str) -> int:
+    """The dispatch's id that an anonymous `pixel_url` carries. Raises BadToken."""
+    return _read_id(b"dispatch", token)
+
+
+def trackable(url: str) -> bool:
+    """Whether `url` may stand in a redirect: http or https with a host, no control characters, not over URL_BYTES."""
+    try:
+        parts = urlsplit(url)
+        size = len(url.encode())
+    except ValueError:
+        return False
+    return (
+        parts.scheme in {"http", "https"} and bool(parts.hostname) and size <= URL_BYTES and not _CONTROLS.search(url)
+    )
+
+
+def click_url(dispatch_id: int, url: str) -> str:
+    """The redirect to `url`, the same for every reader: no open redirect, since the URL inside is signed.
+
+    In individual tracking, "/" and the delivery's token follow. Raises ValueError where `url` is not `trackable`.
+    """
+    if not trackable(url):
+        raise ValueError(
+            f"The link {url[:100]!r} cannot be tracked: write an http or https URL of at most {URL_BYTES} bytes."
+        )
+    return f"{settings.SITE_URL}/c/{_sign(b'click', dispatch_id.to_bytes(ID_BYTES, 'big') + url.encode())}"
+
+
+def read_click(static: str) -> tuple[int, str]:
+    """The dispatch's id and the URL that `click_url` wrote. Raises BadToken."""
+    body = _read(b"click", static, longest=ID_BYTES + URL_BYTES, shortest=ID_BYTES + 1)
+    return int.from_bytes(body[:ID_BYTES], "big"), body[ID_BYTES:].decode()
+
+
+def pixel_url(dispatch_id: int, *, individual: bool) -> str:
+    """The open pixel: whole for anonymous tracking; for individual tracking the delivery's token is to follow."""
+    return f"{settings.SITE_URL}/o/" + ("" if individual else f"d/{_sign_id(b'dispatch', dispatch_id)}")
+
+
+def reader_urls(
+    subscriber_public_id: int, newsletter_public_id: int, delivery_id: int, upgrade_url: str = ""
+) -> dict[str, str]:
+    """A reader's links, by the names of their merge fields.
+
+    Without an `upgrade_url` of the newsletter, the reader is led to their preferences.
+    """
+    token = reader_token(subscriber_public_id, newsletter_public_id, delivery_id)
+    preferences = f"{settings.SITE_URL}/p/{token}"
+    return {
+        "unsubscribe_url": f"{settings.SITE_URL}/u/{token}",
+        "preferences_url": preferences,
+        "web_url": f"{settings.SITE_URL}/i/{token}",
+        "upgrade_url": upgrade_url or preferences,
+    }
+
+
+def message_id(delivery_id: int) -> str:
+    """The Message-ID of a delivery without its angle brackets: the same at every attempt, at this site's host."""
+    host = urlsplit(settings.SITE_URL).hostname or "localhost"
+    domain = f"[IPv6:{host}]" if ":" in host else punycode(host)
+    return f"{delivery_token(delivery_id)}@{domain}"
+
+
+def delivery_of_message_id(text: str) -> int:
+    """The delivery's id that a Message-ID, with or without angle brackets, names. Raises BadToken."""
+    return read_delivery_token(text.strip().removeprefix("<").partition("@")[0])
