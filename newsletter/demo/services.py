@@ -98,6 +98,19 @@ def find_postgres(folder: Path, environ: Mapping[str, str] = os.environ, *, dura
     return next((server for server in servers if server), None)
 
 
+def describe(server: Server) -> str:
+    """What runs where and how it was found: `PostgreSQL 18.4 on 127.0.0.1:45678 (wheel)`."""
+    place = urlsplit(server.url)
+    if place.scheme in {"postgres", "postgresql"}:
+        with psycopg.connect(server.url) as connection:
+            said = connection.info.parameter_status("server_version") or ""
+        program = f"PostgreSQL {said.partition(' ')[0]}"
+    else:
+        with redis.Redis.from_url(server.url) as client:
+            program = f"Redis {client.info('server')['redis_version']}"
+    return f"{program} on {place.hostname}{f':{place.port}' if place.port else ''} ({server.source})"
+
+
 def leash(stop_signal: signal.Signals = signal.SIGTERM) -> list[str]:
     """What to put before a command so that it gets `stop_signal` when we die, even of SIGKILL; nothing off Linux."""
     setpriv = _setpriv()
