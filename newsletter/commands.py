@@ -36,7 +36,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from newsletter.models import Issue, Newsletter
+from newsletter import scheduling
+from newsletter.models import Dispatch, Issue, Newsletter
 
 Options = dict[str, Any]
 
@@ -105,6 +106,32 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps({"error": sentence}))
         self.stderr.write(sentence)
         sys.exit(1)
+
+
+class DispatchCommand(Command):
+    """The base of commands that change the state of an issue's latest dispatch: ISSUE, then `change`."""
+
+    refusals = (scheduling.NotNow,)
+    said = ""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """ISSUE is an id, or newsletter and number."""
+        parser.add_argument("issue", help="Its id (12), or newsletter and number (weekly/3).")
+
+    def change(self, dispatch: Dispatch, options: Options) -> None:
+        """Do what the command is for. Raises scheduling.NotNow, a sentence."""
+        raise NotImplementedError
+
+    def run(self, options: Options) -> Answer:
+        """Find the dispatch, change it, say its status."""
+        issue = find_issue(options["issue"])
+        dispatch = issue.dispatches.order_by("-pk").first()
+        if dispatch is None:
+            raise CommandError(f"“{issue.title}” was never scheduled.")
+        self.change(dispatch, options)
+        dispatch.refresh_from_db()
+        data = {"issue": issue.pk, "dispatch": dispatch.pk, "status": dispatch.status}
+        return Answer(f"“{issue.title}”: {self.said}; it is {dispatch.status}.", data)
 
 
 def find_newsletter(slug: str) -> Newsletter:

@@ -46,6 +46,11 @@ class Environment(BaseSettings):
     debug: bool = Field(False, description="Show errors in the browser; never in production.")
     behind_proxy: bool = Field(False, description="Whether a proxy in front sets X-Forwarded-Proto and -For.")
     lease_seconds: float = Field(180, gt=0, description="How long a worker owns a batch before others may take it over.")
+    batch_size: int = Field(500, gt=0, description="Deliveries that one task sends.")
+    chunk_size: int = Field(
+        100, gt=0, le=1000, description="Deliveries claimed and noted at once: what one killed worker can leave in doubt."
+    )
+    retry_seconds: float = Field(60, gt=0, description="First wait before mail that the relay put off is tried again.")
     mailbox_path: Path | None = Field(None, description="Store of the local mail server; shows the mailbox page.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What is worth logging.")
 
@@ -203,6 +208,10 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "visibility_timeout": 3600,
     "socket_timeout": 30,
     "socket_connect_timeout": 5,
+}
+CELERY_BEAT_SCHEDULE = {
+    # A tick that waited too long is worth nothing: the next one sees the same rows.
+    "tick": {"task": "newsletter.tasks.tick", "schedule": 1.0, "options": {"expires": 5}},
 }
 CELERY_BEAT_SCHEDULE_FILENAME = str(ENV.data_dir / "beat-schedule")
 

@@ -34,11 +34,16 @@ class Tier(models.Model):
         return self.name
 
 
+def tier_level_of(subscriber: str) -> Coalesce:
+    """The highest level of the memberships held now by the subscriber in field `subscriber`; free without any."""
+    best = Membership.objects.current().filter(subscriber=OuterRef(subscriber)).order_by("-tier__level")
+    return Coalesce(Subquery(best.values("tier__level")[:1]), Value(FREE_LEVEL))
+
+
 class SubscriberQuerySet(models.QuerySet["Subscriber"]):
     def with_tier_level(self) -> Self:
-        """Adds `tier_level`: the highest level of the memberships held now; free without any."""
-        best = Membership.objects.current().filter(subscriber=OuterRef("pk")).order_by("-tier__level")
-        return self.annotate(tier_level=Coalesce(Subquery(best.values("tier__level")[:1]), Value(FREE_LEVEL)))
+        """Adds `tier_level`."""
+        return self.annotate(tier_level=tier_level_of("pk"))
 
 
 class Subscriber(models.Model):

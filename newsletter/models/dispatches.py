@@ -23,7 +23,8 @@ class Dispatch(models.Model):
     """One run of the sending engine over an audience. Every change of `status` is made in `newsletter.scheduling`.
 
     DRAFT <-> SCHEDULED -> PREPARING -> SENDING <-> PAUSED -> SENT
-    SCHEDULED -> MISSED -> SCHEDULED; PREPARING <-> PAUSED; any but SENT -> CANCELLED
+    SCHEDULED -> MISSED -> DRAFT | SCHEDULED; PREPARING <-> PAUSED; any but SENT -> CANCELLED
+    SENT -> SENDING by the author's word, to resend what is in doubt or was refused
     """
 
     class Status(models.TextChoices):
@@ -43,6 +44,7 @@ class Dispatch(models.Model):
     status = models.CharField(max_length=9, choices=Status, default=Status.DRAFT)
     # When to start: wall time and zone are the author's words, due_at what they mean by the current rules of that zone.
     wall_time = models.DateTimeField(null=True, help_text="The author's clock, stored as if it were UTC.")
+    wall_time_is_second = models.BooleanField(default=False, help_text="Of an hour that comes twice, the later one.")
     time_zone = models.CharField(max_length=64, default="UTC")
     due_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)

@@ -1,0 +1,162 @@
+"""Every change of Delivery.status. Each is one conditional UPDATE: the UPDATE is the lock.
+
+QUEUED -> SENDING -> SENT | FAILED | QUEUED (later) | UNCONFIRMED;  QUEUED -> SKIPPED
+UNCONFIRMED -> SENT | FAILED | QUEUED by a late answer of its own attempt, or by the author's word
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Case, CharField, Exists, F, OuterRef, QuerySet, Subquery, Value, When
+from django.db.models.functions import Coalesce, Now
+
+from newsletter.models import Attempt, Batch, Delivery, Dispatch
+from newsletter.transports import Outcome, Result
+from subscribers.models import Subscription, tier_level_of
+
+Status = Delivery.Status
+STALE = dt.timedelta(hours=72)  # mail that could not be handed over by then is old news: fail it
+LONGEST_WAIT = dt.timedelta(hours=1)
+OPEN = (Status.SENDING, Status.UNCONFIRMED)
+
+
+def _with_exclusion(rows: QuerySet[Delivery]) -> QuerySet[Delivery, Any]:
+    """Adds `exclusion`: why this reader may not be written to at this moment, or ""."""
+    subscription = Subscription.objects.filter(
+        subscriber=OuterRef("subscriber"), newsletter=OuterRef("dispatch__issue__newsletter")
+    ).with_exclusion()
+    return rows.annotate(
+        exclusion=Case(
+            When(subscriber=None, then=Value("erased")),
+            default=Coalesce(Subquery(subscription.values("exclusion")[:1]), Value("unsubscribed")),
+            output_field=CharField(),
+        )
+    )
+
+
+def claim(batch: Batch, *, attempt: Attempt, limit: int) -> int:
+    """Make at most `limit` due deliveries of `batch` SENDING under `attempt`; the number claimed.
+
+    Only the holder of the batch's lease gets any, and only while the dispatch is SENDING. Whether each reader may
+    still be written to is asked in the same statement; those who may not are SKIPPED with the reason.
+    """
+    allowed = Batch.objects.filter(
+        pk=batch.pk,
+        lease_token=batch.lease_token,
+        leased_until__gt=Now(),
+        dispatch__status=Dispatch.Status.SENDING,
+    )
+    due = _with_exclusion(Delivery.objects.due().filter(Exists(allowed), batch=batch)).order_by("pk")
+    with transaction.atomic():
+        left = due.exclude(exclusion="")[:limit]
+        _with_exclusion(Delivery.objects.filter(pk__in=left.values("pk"), status=Status.QUEUED)).update(
+            status=Status.SKIPPED, reason=F("exclusion"), settled_at=Now()
+        )
+        chunk = due.filter(exclusion="")[:limit]
+        return Delivery.objects.filter(pk__in=chunk.values("pk"), status=Status.QUEUED).update(
+            status=Status.SENDING, attempt=attempt, tries=F("tries") + 1, due_at=None
+        )
+
+
+def claimed(attempt: Attempt) -> list[Delivery]:
+    """The rows that `claim` made SENDING under `attempt`, with all that their messages need and the `tier_level` that
+    each reader holds now. A reader erased since the claim is SKIPPED and left out."""
+    sending = Delivery.objects.filter(attempt=attempt, status=Status.SENDING)
+    rows = list(
+        sending.annotate(tier_level=tier_level_of("subscriber_id"))
+        .select_related("subscriber", "profile__variant")
+        .order_by("pk")
+    )
+    erased = [row.pk for row in rows if row.subscriber is None]
+    if erased:
+        sending.filter(pk__in=erased).update(status=Status.SKIPPED, reason="erased", settled_at=Now())
+    return [row for row in rows if row.subscriber is not None]
+
+
+def note(attempt: Attempt, outcomes: Sequence[Outcome], *, tries: Mapping[int, int], retry_seconds: float) -> None:
+    """Write down what became of the deliveries of `attempt`: one UPDATE per outcome, which requires that attempt.
+
+    `tries` says how often each delivery (by id) was tried, this time included. A late answer settles an UNCONFIRMED row
+    of its own attempt. Safe to repeat. Raises django.db.Error while the database cannot be reached: the caller keeps
+    trying.
+    """
+    with transaction.atomic():
+        for outcome in outcomes:
+            row = Delivery.objects.filter(pk=outcome.delivery_id, attempt=attempt, status__in=OPEN)
+            row.update(**_fields(outcome, tries[outcome.delivery_id], retry_seconds))
+        accepted = sum(outcome.result == Result.ACCEPTED for outcome in outcomes)
+        Attempt.objects.filter(pk=attempt.pk).update(accepted=accepted, finished_at=Now())
+
+
+def _fields(outcome: Outcome, tries: int, retry_seconds: float) -> dict[str, Any]:
+    match outcome.result:
+        case Result.ACCEPTED:
+            change: dict[str, Any] = {"status": Status.SENT, "provider_id": outcome.provider_id}
+        case Result.REFUSED:
+            change = {"status": Status.FAILED}
+        case Result.UNKNOWN:
+            change = {"status": Status.UNCONFIRMED}
+        case Result.SENDER_REFUSED:
+            # Nobody's mail would go, so it is no fault of this delivery: it waits while the dispatch is paused.
+            change = {"status": Status.QUEUED}
+        case Result.LATER:
+            wait = max(_back_off(tries, retry_seconds), outcome.retry_after or 0)
+            change = {"status": Status.QUEUED, "due_at": Now() + dt.timedelta(seconds=wait)}
+    return {"reply": outcome.reply, "settled_at": Now(), **change}
+
+
+def _back_off(tries: int, retry_seconds: float) -> float:
+    """Seconds to wait: doubled with each try, at most LONGEST_WAIT, spread by half either way so that what was put off
+    together does not come back together."""
+    wait = min(retry_seconds * 2 ** min(tries - 1, 20), LONGEST_WAIT.total_seconds())
+    return wait * random.uniform(0.5, 1.5)  # noqa: S311 - spreads load, guards nothing
+
+
+def put_back(attempt: Attempt) -> int:
+    """Return what `attempt` claimed to the queue. Only for rows of which certainly no byte left; the number moved."""
+    return Delivery.objects.filter(attempt=attempt, status=Status.SENDING).update(status=Status.QUEUED)
+
+
+def doubt(batch: Batch) -> int:
+    """SENDING -> UNCONFIRMED for rows of a batch whose worker is gone: nobody knows whether the mail left."""
+    return Delivery.objects.filter(batch=batch, status=Status.SENDING).update(
+        status=Status.UNCONFIRMED, settled_at=Now(), reply="The worker stopped before the answer was noted."
+    )
+
+
+def give_up_on_put_off(dispatch: Dispatch) -> int:
+    """QUEUED -> FAILED for rows that the relay has put off for STALE; the number moved."""
+    put_off = Delivery.objects.filter(dispatch=dispatch, status=Status.QUEUED, tries__gt=0)
+    return put_off.update(status=Status.FAILED, settled_at=Now())
+
+
+def skip_cancelled(dispatch: Dispatch) -> int:
+    """QUEUED -> SKIPPED(cancelled) for all that is left of a cancelled dispatch; the number moved."""
+    return Delivery.objects.filter(dispatch=dispatch, status=Status.QUEUED).update(
+        status=Status.SKIPPED, reason="cancelled", settled_at=Now()
+    )
+
+
+def resend_unconfirmed(dispatch: Dispatch) -> int:
+    """UNCONFIRMED -> QUEUED by the author's word: better twice than never. The number moved."""
+    return _unconfirmed(dispatch).update(status=Status.QUEUED, due_at=None, settled_at=None)
+
+
+def accept_unconfirmed(dispatch: Dispatch) -> int:
+    """UNCONFIRMED -> SENT by the author's word: better never than twice. The number moved."""
+    return _unconfirmed(dispatch).update(status=Status.SENT, settled_at=Now())
+
+
+def retry_failed(dispatch: Dispatch) -> int:
+    """FAILED -> QUEUED by the author's word; the number moved."""
+    failed = Delivery.objects.filter(dispatch=dispatch, status=Status.FAILED)
+    return failed.update(status=Status.QUEUED, due_at=None, settled_at=None)
+
+
+def _unconfirmed(dispatch: Dispatch) -> QuerySet[Delivery]:
+    return Delivery.objects.filter(dispatch=dispatch, status=Status.UNCONFIRMED)

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from newsletter import commands, stats
+from newsletter.commands import Answer
+
+
+class Command(commands.Command):
+    """`manage.py issue_report ISSUE`: where each candidate of an issue stands, with the doubts listed."""
+
+    help = "Show where each candidate of an issue stands; the sums are checked."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """ISSUE is an id, or newsletter and number."""
+        parser.add_argument("issue", help="Its id (12), or newsletter and number (weekly/3).")
+
+    def run(self, options: commands.Options) -> Answer:
+        """The report as a table, or as JSON with the keys of `stats.report`."""
+        issue = commands.find_issue(options["issue"])
+        numbers = stats.report(issue)
+        data = {**numbers, "sums_agree": stats.sums_agree(numbers), "doubts": stats.doubts(issue)}
+        return Answer(report_text(data), data)
+
+
+def report_text(data: dict[str, Any]) -> str:
+    """A report of `stats.report` for people, with the listed doubts where it has any."""
+    rows: list[tuple[object, object]] = []
+    for key in ("candidates", "excluded", "deliveries", "queued", "sending", "sent", "failed", "unconfirmed", "skipped"):
+        value = data[key]
+        if isinstance(value, dict):
+            rows += [(f"{key}: {reason}", count) for reason, count in value.items()] or [(key, 0)]
+        else:
+            rows.append((key, value))
+    rows += [(key, data[key]) for key in ("opened", "clicked", "unsubscribed")]
+    text = [f"“{data['title']}” (issue {data['issue']}): {data['status']}.", data["pause_reason"]]
+    text += ["", commands.table(["", "readers"], rows), ""]
+    text.append("The sums agree." if data["sums_agree"] else "THE SUMS DO NOT AGREE: somebody is lost or counted twice.")
+    if data["doubts"]:
+        text.append("In doubt, settle with `manage.py settle_issue`:")
+        text += [f"  delivery {row['id']}, subscriber {row['subscriber_id']}: {row['reply']}" for row in data["doubts"]]
+    return "\n".join(line for index, line in enumerate(text) if line or index != 1)

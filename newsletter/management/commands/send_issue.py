@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import datetime as dt
+import threading
+import time
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.utils.dateparse import parse_datetime
+from kombu.exceptions import OperationalError
+
+from newsletter import commands, scheduling, stats, tasks
+from newsletter.celery import app
+from newsletter.commands import Answer
+from newsletter.management.commands.issue_report import report_text
+from newsletter.models import Dispatch
+from newsletter.settings import ENV
+
+Status = Dispatch.Status
+RUNNING = {Status.SCHEDULED.value, Status.PREPARING.value, Status.SENDING.value}
+PATIENCE = 15.0  # seconds without a step forward before this process takes part in the sending
+
+
+class Command(commands.Command):
+    """`manage.py send_issue ISSUE [--at ISO]`: schedule an issue, and watch it go out when that is now.
+
+    Celery workers do the sending where they answer; otherwise this process does. Ctrl-C only stops watching where
+    workers send; otherwise it finishes the chunk in hand and leaves the rest queued.
+    """
+
+    help = "Send an issue now and watch it go out, or schedule it with --at."
+    refusals = (scheduling.NotNow,)
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """ISSUE is an id, or newsletter and number."""
+        parser.add_argument("issue", help="Its id (12), or newsletter and number (weekly/3).")
+        parser.add_argument("--at", help="ISO date and time, by the newsletter's clock unless it names an offset.")
+
+    def run(self, options: commands.Options) -> Answer:
+        """Schedule, then watch until the dispatch ends or pauses; refuses with what preflight finds."""
+        issue = commands.find_issue(options["issue"])
+        dispatch = scheduling.schedule(issue, _moment(options["at"]))
+        if options["at"]:
+            data = {"issue": issue.pk, "dispatch": dispatch.pk, "status": dispatch.status, "due_at": dispatch.due_at}
+            assert dispatch.wall_time is not None and dispatch.due_at is not None  # noqa: S101
+            when = f"{dispatch.wall_time:%a %d %b %Y, %H:%M} in {dispatch.time_zone}"
+            text = f"“{issue.title}” is scheduled for {when} ({dispatch.due_at:%H:%M} UTC)."
+            return Answer(text, {**data, "due_at": dispatch.due_at.isoformat()})
+        self._watch(dispatch, quiet=options["json"])
+        numbers = stats.report(issue)
+        data = {**numbers, "sums_agree": stats.sums_agree(numbers), "doubts": stats.doubts(issue)}
+        if dispatch.status == Status.PAUSED:
+            raise CommandError(f"Sending paused: {dispatch.pause_reason} Mend it, then `manage.py resume_issue {issue.pk}`.")
+        return Answer(report_text(data), data)
+
+    def _watch(self, dispatch: Dispatch, *, quiet: bool) -> None:
+        stop = threading.Event()
+        worker: threading.Thread | None = None
+        if not _workers_answer():
+            worker = _start_working(stop)
+        moved_at, seen = time.monotonic(), -1
+        try:
+            with commands.progress_bar() as bar:
+                task = bar.add_task(f"Sending “{dispatch.issue.title}”", total=None)
+                while dispatch.status in RUNNING:
+                    settled, total = _progress(dispatch)
+                    bar.update(task, completed=settled, total=total)
+                    if settled != seen:
+                        moved_at, seen = time.monotonic(), settled
+                    if worker is None and time.monotonic() - moved_at > PATIENCE:
+                        self._say("No worker moves it on; sending from this process.", quiet=quiet)
+                        worker = _start_working(stop)
+                    time.sleep(0.1)
+                    dispatch.refresh_from_db()
+                settled, total = _progress(dispatch)
+                bar.update(task, completed=settled, total=total)
+        except KeyboardInterrupt:
+            raise CommandError(
+                f"Stopped watching; what is left stays queued. `manage.py issue_report {dispatch.issue_id}` shows it,"
+                f" `manage.py cancel_issue {dispatch.issue_id}` ends it."
+            ) from None
+        finally:
+            stop.set()
+            if worker is not None:
+                worker.join()
+
+    def _say(self, text: str, *, quiet: bool) -> None:
+        if not quiet:
+            self.stderr.write(text)
+
+
+def _moment(text: str | None) -> dt.datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = parse_datetime(text)
+    except ValueError as error:
+        raise CommandError(f"“{text}” is no such moment: {error}.") from error
+    if moment is None:
+        raise CommandError(f"“{text}” is no date and time; write it like 2026-12-24T08:00.")
+    return moment
+
+
+def _progress(dispatch: Dispatch) -> tuple[int, int | None]:
+    """How many deliveries need nothing more, of how many; None before the snapshot."""
+    if dispatch.candidates is None:
+        return 0, None
+    waiting = dispatch.deliveries.filter(status__in=("queued", "sending")).count()
+    total = dispatch.candidates - sum(dispatch.exclusions.values())
+    return total - waiting, total
+
+
+def _workers_answer() -> bool:
+    if not ENV.redis_url:
+        return False
+    try:
+        answers: dict[str, Any] | None = app.control.inspect(timeout=1.0).ping()
+    except (OperationalError, OSError):
+        return False
+    return bool(answers)
+
+
+def _start_working(stop: threading.Event) -> threading.Thread:
+    thread = threading.Thread(target=tasks.work, args=(stop,), kwargs={"seconds_between_looks": 0.1}, name="work")
+    thread.start()
+    return thread

@@ -1,0 +1,234 @@
+"""Sending happens here: claim -> message -> transport -> note the outcome.
+
+A batch is leased by one worker at a time. Its deliveries go out in chunks: a chunk is marked SENDING under a new
+Attempt before the first byte leaves, handed over outside any transaction, and its outcomes are noted. Whatever dies in
+between leaves rows that say so: SENDING rows of an expired lease become UNCONFIRMED, never a silent second mail.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.db import InterfaceError, InternalError, OperationalError, connection, transaction
+from django.db.models.functions import Now
+
+from newsletter import deliveries, message, rendering, tracking, transports, variants
+from newsletter.models import Attempt, Batch, Delivery, Dispatch, DispatchProfile, Newsletter, Variant
+from newsletter.settings import ENV
+from newsletter.transports import Outcome, Result, Transport
+
+logger = logging.getLogger(__name__)
+
+TASK_SECONDS = 30.0  # then the batch is given back and rung again, so that a worker can stop between tasks
+COMPILED_KEPT = 64  # variants a worker holds compiled; keeps memory flat however many there are
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What `send_batch` did: `stop` is why the whole dispatch should pause, in plain words, or ""."""
+
+    claimed: int = 0
+    stop: str = ""
+
+
+def send_batch(batch: Batch, *, stopping: threading.Event | None = None) -> Sent:
+    """Send what is due of `batch`, unless another worker holds it.
+
+    Ends when nothing is due, the dispatch is no longer SENDING, TASK_SECONDS have passed or `stopping` is set; the
+    chunk in hand is always finished. Safe to call twice, at once or later.
+    """
+    if not _take_lease(batch):
+        return Sent()
+    began = time.monotonic()
+    sent = Sent()
+    try:
+        while not sent.stop and time.monotonic() - began < TASK_SECONDS and not (stopping and stopping.is_set()):
+            chunk = _send_chunk(batch)
+            if not chunk.claimed:
+                break
+            sent = Sent(sent.claimed + chunk.claimed, chunk.stop)
+    finally:
+        _give_back_lease(batch)
+    return sent
+
+
+def _take_lease(batch: Batch) -> bool:
+    """Become the only worker of `batch`. A lease that ran out is `watch`'s to clear: its rows are in doubt first."""
+    batch.lease_token = uuid.uuid4()
+    free = Batch.objects.filter(pk=batch.pk, lease_token=None, dispatch__status=Dispatch.Status.SENDING)
+    return bool(free.update(lease_token=batch.lease_token, leased_until=_lease_end()))
+
+
+def _renew_lease(batch: Batch) -> bool:
+    mine = Batch.objects.filter(pk=batch.pk, lease_token=batch.lease_token, leased_until__gt=Now())
+    return bool(mine.update(leased_until=_lease_end()))
+
+
+def _lease_end() -> Now:
+    return Now() + timedelta(seconds=ENV.lease_seconds)  # type: ignore[return-value]
+
+
+def _give_back_lease(batch: Batch) -> None:
+    """Let others have the batch; `rung_at` is cleared so that what is due later is rung when it is due."""
+
+    def give_back() -> None:
+        with transaction.atomic():
+            mine = Batch.objects.select_for_update().filter(pk=batch.pk, lease_token=batch.lease_token)
+            if mine.exists():
+                deliveries.doubt(batch)
+                mine.update(lease_token=None, leased_until=None, rung_at=None)
+
+    _keep_trying(give_back)
+
+
+def _send_chunk(batch: Batch) -> Sent:
+    # Taken before the lease is renewed, so that it ends earlier than the lease does by the database's clock; and by as
+    # much as one message may wait for its answers.
+    deadline = time.monotonic() + ENV.lease_seconds - transports.longest_wait()
+    transport = _transport()
+    with transaction.atomic():
+        if not _renew_lease(batch):
+            return Sent()
+        attempt = Attempt.objects.create(
+            batch=batch, worker=worker_name(), transport=transport.name, idempotency_key=uuid.uuid4()
+        )
+        if not deliveries.claim(batch, attempt=attempt, limit=ENV.chunk_size):
+            attempt.delete()
+            return Sent()
+    chunk = deliveries.claimed(attempt)
+    try:
+        groups = _messages(batch, attempt, chunk)
+    except rendering.RenderingError as error:
+        _keep_trying(lambda: deliveries.put_back(attempt))
+        return Sent(len(chunk), f"A variant could not be rendered: {error}")
+    outcomes: list[Outcome] = []
+    for compiled, sender, readers in groups:
+        outcomes += transport.hand_over(compiled, sender, readers, deadline=deadline)
+    tries = {delivery.pk: delivery.tries for delivery in chunk}
+    _keep_trying(lambda: deliveries.note(attempt, outcomes, tries=tries, retry_seconds=ENV.retry_seconds))
+    refused = next((outcome for outcome in outcomes if outcome.result == Result.SENDER_REFUSED), None)
+    return Sent(len(chunk), f"The mail server refuses this sender: {refused.reply}" if refused else "")
+
+
+def _messages(
+    batch: Batch, attempt: Attempt, chunk: list[Delivery]
+) -> list[tuple[message.Compiled, message.Sender, list[message.Reader]]]:
+    """The chunk as compiled variants with their readers. Raises rendering.RenderingError."""
+    dispatch = Dispatch.objects.select_related("revision", "issue__newsletter").get(pk=batch.dispatch_id)
+    newsletter = dispatch.issue.newsletter
+    sender = sender_of(newsletter, dispatch.issue_id)
+    content = dispatch.revision.content
+    readers: dict[Variant, list[message.Reader]] = {}
+    for delivery in chunk:
+        profile = delivery.profile
+        if profile.tier_level != delivery.tier_level:  # type: ignore[attr-defined]
+            profile = _profile_now(delivery)
+        variant = variants.ensure(profile, content)
+        readers.setdefault(variant, []).append(reader_of(delivery, attempt, newsletter))
+    return [(_compiled(variant, sender), sender, group) for variant, group in readers.items()]
+
+
+def _profile_now(delivery: Delivery) -> DispatchProfile:
+    """The profile for a reader whose tier changed since the snapshot; all else stays as it was then."""
+    frozen = delivery.profile
+    profile, _ = DispatchProfile.objects.select_related("variant").get_or_create(
+        dispatch_id=delivery.dispatch_id,
+        tier_level=delivery.tier_level,  # type: ignore[attr-defined]
+        muted=frozen.muted,
+        text_only=frozen.text_only,
+        tracking=frozen.tracking,
+    )
+    return profile
+
+
+def sender_of(newsletter: Newsletter, issue_id: int) -> message.Sender:
+    """What is the same in the headers of every mail of an issue."""
+    host = urlsplit(settings.SITE_URL).hostname or "localhost"
+    return message.Sender(
+        name=newsletter.sender_name,
+        address=newsletter.from_address,
+        reply_to=newsletter.reply_to,
+        list_id=f"{newsletter.slug}.{host}",
+        list_name=newsletter.name,
+        # Issue, newsletter, stream, sender: the last one stable and 5 to 15 characters (Gmail's Feedback-ID rules).
+        feedback_id=f"i{issue_id}:n{newsletter.pk}:issue:masthead",
+        domain=host,
+        language=newsletter.language,
+    )
+
+
+def reader_of(delivery: Delivery, attempt: Attempt, newsletter: Newsletter) -> message.Reader:
+    """What differs in one reader's mail. Message-ID derives from the delivery and Date from the attempt, so a replay
+    of an attempt is the same bytes."""
+    subscriber = delivery.subscriber
+    assert subscriber is not None, "claim skips deliveries without a subscriber"  # noqa: S101
+    return message.Reader(
+        delivery_id=delivery.pk,
+        address=subscriber.address,
+        name=subscriber.name,
+        message_id=tracking.message_id(delivery.pk),
+        date=attempt.started_at,
+        values={
+            "name": subscriber.name,
+            "first_name": subscriber.name.split(" ", 1)[0],
+            "delivery_token": tracking.delivery_token(delivery.pk),
+            **tracking.reader_urls(
+                subscriber.public_id, newsletter.public_id, delivery.pk, upgrade_url=newsletter.upgrade_url
+            ),
+        },
+    )
+
+
+_local = threading.local()
+_compiled_variants: OrderedDict[int, message.Compiled] = OrderedDict()
+_compiled_lock = threading.Lock()
+
+
+def _compiled(variant: Variant, sender: message.Sender) -> message.Compiled:
+    with _compiled_lock:
+        found = _compiled_variants.pop(variant.pk, None)
+        if found is None:
+            found = message.compile(rendering.Rendered.from_json(variant.data), sender)
+        _compiled_variants[variant.pk] = found
+        if len(_compiled_variants) > COMPILED_KEPT:
+            _compiled_variants.popitem(last=False)
+    return found
+
+
+def _transport() -> Transport:
+    """This thread's transport, its connection kept open from chunk to chunk."""
+    if not hasattr(_local, "transport"):
+        _local.transport = transports.open_transport()
+    transport: Transport = _local.transport
+    return transport
+
+
+def worker_name() -> str:
+    """Which worker an attempt was made by: host, process, thread."""
+    return f"{socket.gethostname()}:{os.getpid()}:{threading.get_ident()}"
+
+
+def _keep_trying(write: Callable[[], object], *, longest: float = 5.0) -> None:
+    """Call `write` until the database takes it: an outcome that is known must not be lost to a restart, a full disk or
+    a standby. While it waits the lease may run out; the rows are then in doubt until this write settles them."""
+    wait = 0.1
+    while True:
+        try:
+            write()
+            return
+        except (OperationalError, InterfaceError, InternalError) as error:
+            logger.warning("The database did not take an outcome; trying again in %.1f s: %s", wait, error)
+            connection.close()
+            time.sleep(wait)
+            wait = min(wait * 2, longest)

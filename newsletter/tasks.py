@@ -1,0 +1,94 @@
+"""Celery's way in, and the only place that rings. A task takes ids, looks up, calls one function.
+
+The database is the queue: a ring that is lost is rung again, a ring that comes twice finds the row leased or done.
+Without a broker, `work` runs the same tasks in this process.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from celery import Task, shared_task
+from celery.signals import worker_shutting_down
+from django.db import close_old_connections, connection
+from kombu.exceptions import OperationalError
+
+from newsletter import scheduling, sending
+from newsletter.models import Batch, Dispatch
+
+logger = logging.getLogger(__name__)
+
+WORK_THREADS = 4
+_stopping = threading.Event()
+
+
+@worker_shutting_down.connect
+def _stop_after_this_chunk(**_: object) -> None:
+    _stopping.set()
+
+
+@shared_task
+def tick() -> None:
+    """Look at the rows, ring what is due. Beat calls it every second; two beats do no harm."""
+    for task, pk in due():
+        try:
+            task.delay(pk)
+        except OperationalError as error:
+            logger.warning("The broker did not take a ring, it is rung again later: %s", error)
+            return
+
+
+@shared_task
+def prepare(dispatch_id: int) -> None:
+    """Snapshot and render one dispatch."""
+    scheduling.prepare(Dispatch.objects.get(pk=dispatch_id))
+
+
+@shared_task
+def send_batch(batch_id: int) -> None:
+    """Send what is due of one batch; pause its dispatch where the engine says that none of it would go."""
+    batch = Batch.objects.get(pk=batch_id)
+    sent = sending.send_batch(batch, stopping=_stopping)
+    if sent.stop:
+        scheduling.pause_if_running(Dispatch.objects.get(pk=batch.dispatch_id), sent.stop)
+
+
+def due() -> list[tuple[Task[[int], None], int]]:
+    """One look at the rows: moves what the clock moves, and says which task to ring with which id."""
+    scheduling.start_due()
+    scheduling.take_back_expired()
+    scheduling.finish()
+    prepares = [(prepare, pk) for pk in scheduling.to_prepare()]
+    return prepares + [(send_batch, pk) for pk in scheduling.to_ring()]
+
+
+def work(stop: threading.Event, *, seconds_between_looks: float = 0.2) -> None:
+    """The embedded loop: look at the rows and run what is due in threads of this process, until `stop` is set.
+
+    Safe beside Celery workers and other loops. Chunks in hand are finished before it returns.
+    """
+    running: set[Future[None]] = set()
+    with ThreadPoolExecutor(WORK_THREADS, thread_name_prefix="work") as pool:
+        while not stop.is_set():
+            close_old_connections()
+            try:
+                running |= {pool.submit(_run, task, pk) for task, pk in due()}
+            except Exception:
+                logger.exception("A look at the rows failed; trying again.")
+                connection.close()
+            running = {future for future in running if not future.done()}
+            stop.wait(seconds_between_looks)
+        _stopping.set()
+    _stopping.clear()
+
+
+def _run(task: Task[[int], None], pk: int) -> None:
+    close_old_connections()
+    try:
+        task(pk)
+    except Exception:
+        logger.exception("%s %s failed; its rows are looked at again.", task.name, pk)
+    finally:
+        close_old_connections()
