@@ -33,7 +33,8 @@ def remove(text: str) -> tuple[str, list[str]]:
         if marked[start] == _UNCLOSED:
             line = marked.count("\n", 0, start) + 1
             notes.append(
-                f"The comment opened in line {line} of the text is never closed, so its text was kept: close it with --> or delete it."
+                f"The comment opened in line {line} of the text is never closed, so its text was kept: "
+                "close it with --> or delete it."
             )
         spans.append((start, end))
     return _cut(marked, spans).replace(_UNCLOSED, _OPEN), notes
@@ -57,8 +58,8 @@ def _spans(text: str) -> list[tuple[int, int]]:
         elif token.type == "paragraph_open":
             leaf[first:end] = [first] * (end - first)
     runs: dict[tuple[int, int], list[int]] = defaultdict(list)  # backtick runs by paragraph and length
-    for match in re.finditer("`+", text):
-        runs[leaf[markup.line_at(starts, match.start())], len(match[0])].append(match.start())
+    for run in re.finditer("`+", text):
+        runs[leaf[markup.line_at(starts, run.start())], len(run[0])].append(run.start())
     spans: list[tuple[int, int]] = []
     position = 0
     while match := _TOKEN.search(text, position):

@@ -28,6 +28,7 @@ _FOREIGN = (
     (b"\xff\xd8\xff", "an image"),
     (b"\x1f\x8b", "a compressed file"),
 )
+_PAGES = frozenset({".html", ".htm", ".xhtml"})
 _HTML = ("<!doctype html", "<html", "<head", "<body", "<?xml", "<!-- buttondown-editor-mode: fancy -->")
 
 
@@ -52,8 +53,8 @@ def decode(data: bytes, filename: str = "") -> tuple[str, list[str]]:
         raise ImportRefused(f"The file has more than {MAX_LINES:,} lines: split it into several issues.")
     if not any(char.isprintable() and not char.isspace() for char in text):
         raise ImportRefused("The file is empty: write the issue's text into it and import it again.")
-    if text.lstrip()[:100].lower().startswith(_HTML) or PurePath(filename).suffix.lower() in {".html", ".htm"}:
-        raise ImportRefused(f"This is an HTML page. {_TAKEN} Export it as Markdown, or paste its text into a .txt file.")
+    if text.lstrip()[:100].lower().startswith(_HTML) or PurePath(filename).suffix.lower() in _PAGES:
+        raise ImportRefused(f"This is an HTML page. {_TAKEN} Export it as Markdown, or paste its text into a file.")
     return text, notes
 
 
@@ -65,7 +66,8 @@ def _decoded(data: bytes) -> tuple[str, list[str]]:
                 return data.decode(encoding), [f"The file was read as {name}, as its byte order mark says."]
             except UnicodeDecodeError as error:
                 raise ImportRefused(
-                    f"The file begins like {name}, but byte {error.start + 1} does not fit: save it as UTF-8 and import it again."
+                    f"The file begins like {name}, but byte {error.start + 1} does not fit: "
+                    "save it as UTF-8 and import it again."
                 ) from error
     if b"\0" in data:
         raise ImportRefused(f"This file is binary, not text. {_TAKEN} Save the text as UTF-8 and import that.")

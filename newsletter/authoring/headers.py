@@ -15,17 +15,39 @@ MAX_CHARACTERS = 20_000  # of front matter; YAML is parsed at some hundred kilob
 _FRONT_MATTER = re.compile(
     r"\s*^(?P<fence>---|\+\+\+)[ \t]*\n(?P<head>.*?)^(?:(?P=fence)|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE
 )
-_OPENED = re.compile(r"\s*^(?:---|\+\+\+)[ \t]*\n(?:[ \t]*(?:#.*)?\n)*[ \t]*[\"']?[A-Za-z][\w-]*[\"']?[ \t]*[:=]", re.MULTILINE)
+_OPENED = re.compile(
+    r"\s*^(?:---|\+\+\+)[ \t]*\n(?:[ \t]*(?:#.*)?\n)*[ \t]*[\"']?[A-Za-z][\w-]*[\"']?[ \t]*[:=]",
+    re.MULTILINE,
+)
 _HEADER = re.compile(r"(?P<key>[A-Za-z][A-Za-z0-9_-]{0,40})[ \t]*:(?:[ \t]+(?P<value>.*)|[ \t]*)")
 _INFORMATIVE = frozenset({"title", "number", "issue", "date", "subject", "preheader"})
-_OTHER_KNOWN = frozenset(
-    {
-        *("author", "authors", "category", "categories", "description", "draft", "keywords", "lang", "language", "layout"),
-        *("modified", "permalink", "published", "save_as", "slug", "status", "subtitle", "summary", "tags", "template"),
-        *("translation", "updated", "url"),
-    }
+_KNOWN = _INFORMATIVE | frozenset(
+    [
+        "author",
+        "authors",
+        "category",
+        "categories",
+        "description",
+        "draft",
+        "keywords",
+        "lang",
+        "language",
+        "layout",
+        "modified",
+        "permalink",
+        "published",
+        "save_as",
+        "slug",
+        "status",
+        "subtitle",
+        "summary",
+        "tags",
+        "template",
+        "translation",
+        "updated",
+        "url",
+    ]
 )
-_KNOWN = _INFORMATIVE | _OTHER_KNOWN
 
 
 @dataclass
@@ -100,7 +122,10 @@ def _toml(head: str, above: int) -> dict[str, str]:
 
 
 def _broken(line: int, reason: str) -> str:
-    return f"The front matter cannot be read, see line {line}: {reason}. Correct it, or take it out, and import the file again."
+    return (
+        f"The front matter cannot be read, see line {line}: {reason}. "
+        "Correct it, or take it out, and import the file again."
+    )
 
 
 def _pelican(text: str) -> Headers:

@@ -75,7 +75,9 @@ def match_headings(wanted: Sequence[str], sections: Sequence[Headed]) -> set[int
     for name in wanted:
         key = bare_name(name)
         if not key:
-            raise ImportRefused(f"A section's heading must have letters in it, and “{name}” has none. {_listed(sections)}")
+            raise ImportRefused(
+                f"A section's heading must have letters in it, and “{name}” has none. " + _listed(sections)
+            )
         matches = {index for index, section in enumerate(sections) if key in names_of(section.heading)}
         if not matches:
             raise ImportRefused(f"There is no section “{name}”. {_listed(sections)}")

@@ -5,6 +5,7 @@ The parser's line maps say what a heading, a definition and code is; the lines t
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -50,7 +51,7 @@ def is_markdown(text: str, *, named: bool) -> bool:
             return True
     marks = _FILE_MARKS if named else _TEXT_MARKS
     for token in markup.every(document.tokens):
-        if token.type in marks and not (token.markup.startswith("~") or token.markup == "autolink" and not named):
+        if token.type in marks and not (token.markup.startswith("~") or (token.markup == "autolink" and not named)):
             return True
         if token.type == "strong_open" and (named or token.markup == "**"):
             return True
@@ -98,7 +99,7 @@ def _headings(document: markup.Document) -> list[_Heading]:
         if token.type != "heading_open" or token.level or token.map is None:
             continue
         text = " ".join(document.plain(inline).split())
-        if not text or token.markup[0] in "=-" and (len(text) > TITLE_LENGTH or token.map[1] - token.map[0] > 2):
+        if not text or (token.markup[0] in "=-" and (len(text) > TITLE_LENGTH or token.map[1] - token.map[0] > 2)):
             continue
         linked = any(child.type == "link_open" for child in inline.children or [])
         found.append(_Heading(int(token.tag[1:]), token.map[0], token.map[1], text, linked))
@@ -119,7 +120,7 @@ def _is_title(document: markup.Document, marked: Sequence[_Heading], title: str)
 def _numbered_first_line(document: markup.Document, found: Found, after_title: int) -> int:
     """Takes a first line such as "The Weekly # 4" for the title of a text whose headings begin below it."""
     lines = _own_lines(document, after_title)
-    if lines and lines[0].level and particulars.numbered(lines[0].text) is not None and len(lines[0].text) <= TITLE_LENGTH:
+    if lines and lines[0].level and len(lines[0].text) <= TITLE_LENGTH and particulars.numbered(lines[0].text):
         found.title = lines[0].text
         return lines[0].end
     return after_title
@@ -138,7 +139,8 @@ def _own_lines(document: markup.Document, after: int) -> list[_Heading]:
         inline = document.tokens[index + 1]
         kinds = [child.type for child in inline.children or [] if child.type != "text" or child.content.strip()]
         bold = len(kinds) == 3 and (kinds[0], kinds[-1]) == ("strong_open", "strong_close")
-        blocks.append(_Heading(1 if bold else 2, first, end, " ".join(document.plain(inline).split()), "link_open" in kinds))
+        text = " ".join(document.plain(inline).split())
+        blocks.append(_Heading(1 if bold else 2, first, end, text, "link_open" in kinds))
     return blocks
 
 
@@ -155,7 +157,7 @@ def _unmarked(blocks: Sequence[_Heading], names: Mapping[str, KnownSection]) -> 
     starts, _ = plain.heading_lines(texts, names)
     bold = {
         index
-        for index, (block, following) in enumerate(zip(blocks, blocks[1:], strict=False))
+        for index, (block, following) in enumerate(itertools.pairwise(blocks))
         if block.level == 1 and following.level != 1 and len(block.text) <= plain.HEADING_LENGTH
         if not block.text.endswith((".", ",", ";"))
     }
@@ -169,7 +171,7 @@ def _sections(
     definitions, footnotes, removed = _definitions(document)
     owners = [0] * (len(document.lines) + 1)
     bounds = [after_title, *(heading.first for heading in marked), len(document.lines)]
-    for index, (first, end) in enumerate(zip(bounds, bounds[1:], strict=False)):
+    for index, (first, end) in enumerate(itertools.pairwise(bounds)):
         owners[first:end] = [index] * (end - first)
     by_section, by_footnote = _uses(document, owners, len(marked) + 1)
     unused = set(footnotes) - set().union(*(_closure(uses, by_footnote).footnotes for uses in by_section))
@@ -289,7 +291,7 @@ def _note_open_code(document: markup.Document, notes: list[str]) -> None:
         if token.type != "fence" or token.level or token.map is None:
             continue
         last = document.lines[token.map[1] - 1].strip()
-        closed = token.map[1] - token.map[0] > 1 and re.fullmatch(f"{re.escape(token.markup[0])}{{{len(token.markup)},}}", last)
-        if not closed:
+        closing = re.fullmatch(f"{re.escape(token.markup[0])}{{{len(token.markup)},}}", last)
+        if not closing or token.map[1] - token.map[0] == 1:
             opening = document.lines[token.map[0]].strip()[:40]
-            notes.append(f"The code block that begins with “{opening}” is never closed, so everything below it is code.")
+            notes.append(f"The code that begins with “{opening}” is never closed, so everything below it is code.")

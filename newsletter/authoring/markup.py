@@ -92,7 +92,7 @@ def line_at(starts: list[int], offset: int) -> int:
 
 def _plain(tokens: Sequence[Token]) -> Iterator[str]:
     for token in tokens:
-        if token.type in {"softbreak", "hardbreak"} or (token.type == "html_inline" and token.content.startswith("<br")):
+        if token.type in {"softbreak", "hardbreak", "html_inline"}:
             yield " "
         elif token.type in {"text", "code_inline", "text_special"}:
             yield token.content

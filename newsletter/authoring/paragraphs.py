@@ -21,7 +21,8 @@ _URL = re.compile(r"<?(?P<url>https?://[^\s<>\"“”`\\{}|]+)>?")
 _URL_END = re.compile(r"[.,;:!?'’*_~]+$")
 _SPECIAL = re.compile(
     r"(?P<backslash>\\(?=[!-/:-@\[-`{-~]|\Z))"
-    r"|(?P<always>[*`\[~])"
+    r"|(?P<always>[*`\[])"
+    r"|(?P<tildes>~(?=~)|(?<=~)~)"
     r"|(?P<word>(?<![^\W_])_|_(?![^\W_]))"  # an underscore inside a word means nothing
     r"|(?P<tag><(?=[A-Za-z/!?]))"
     r"|(?P<entity>&(?=#?\w+;))"
@@ -48,7 +49,7 @@ def to_markdown(lines: Sequence[str], *, items: bool) -> str:
     blocks = _blocks(lines)
     bold = _leads([block.text if isinstance(block, _Item) else block for block in blocks]) if items else set()
     written: list[str] = []
-    stack: list[tuple[tuple[int, int], int]] = []  # the open list items: their depth as written, where their text begins
+    stack: list[tuple[tuple[int, int], int]] = []  # open list items: depth as written, column of their text
     in_list = False
     for index, block in enumerate(blocks):
         if isinstance(block, _Item):
@@ -67,7 +68,8 @@ def to_markdown(lines: Sequence[str], *, items: bool) -> str:
             in_list = True
         else:
             stack, in_list = [], False
-            written.append(("\n" if written else "") + ("---" if _RULE.fullmatch(block) else _lead(block, index in bold)))
+            line = "---" if _RULE.fullmatch(block) else _lead(block, index in bold)
+            written.append(f"\n{line}" if written else line)
     return "\n".join(written)
 
 
@@ -100,7 +102,8 @@ def _blocks(lines: Sequence[str]) -> list[_Item | str]:
         numbered = _NUMBER.fullmatch(line)
         previous = blocks[-1] if blocks else None
         if bullet and not (bullet["mark"] == "–" and not _dashed_neighbour(lines, index)):
-            blocks.append(_Item((_width(bullet["indent"]), _DEPTH_OF_MARK.get(bullet["mark"], 0)), "-", bullet["text"].strip()))
+            key = (_width(bullet["indent"]), _DEPTH_OF_MARK.get(bullet["mark"], 0))
+            blocks.append(_Item(key, "-", bullet["text"].strip()))
             after_item = True
         elif numbered and int(numbered["number"]) - 1 in numbers:
             numbers.add(int(numbered["number"]))
@@ -132,10 +135,9 @@ def _leads(texts: Sequence[str]) -> set[int]:
     the section is written so: in an essay it is a dash.
     """
     candidates = {index: parts for index, text in enumerate(texts) if (parts := _parts(text))}
-    certain = {
-        index for index, (lead, _, rest) in candidates.items() if lead.endswith((")", "]")) and _SENTENCE_START.match(rest)
-    }
-    plausible = {index for index, (lead, dash, _) in candidates.items() if dash.strip() != "-" or lead.endswith((")", "]"))}
+    bracketed = {index for index, (lead, _, _) in candidates.items() if lead.endswith(")")}
+    certain = {index for index in bracketed if _SENTENCE_START.match(candidates[index][2])}
+    plausible = {index for index, (_, dash, _) in candidates.items() if dash.strip() != "-"} | bracketed
     several = len(plausible) >= 2 and 2 * len(plausible) >= len(texts)
     return certain | plausible if several else certain
 

@@ -11,7 +11,8 @@ from newsletter.authoring.parsed import NUMBER_LIMIT
 # In order of how sure they are: "Issue 12" and "No. 4" before "# 10 -", that before "Vol. 3".
 _NUMBERED = (
     re.compile(
-        r"\b(?:issue|edition|episode|ausgabe|numéro|número|numero|nummer|no\.|nr\.|n°|nº|№)\s*(?:no\.?|nr\.?)?\s*#?\s*(\d{1,9})(?![\w.]\d)\b",
+        r"\b(?:issue|edition|episode|ausgabe|numéro|número|numero|nummer|no\.|nr\.)\s*(?:no\.?|nr\.?|№)?\s*#?\s*"
+        r"(\d{1,9})(?![.,]?\d)\b",
         re.IGNORECASE,
     ),
     re.compile(r"(?:n°|nº|№)\s*(\d{1,9})\b", re.IGNORECASE),
@@ -77,7 +78,7 @@ def date(text: str) -> dt.date | None:
     written = " ".join(written.replace("Sept ", "Sep ").split())
     for form in _FORMS:
         try:
-            return dt.datetime.strptime(written, form).date()  # noqa: DTZ007
+            return dt.datetime.strptime(written, form).date()
         except ValueError:
             continue
     try:

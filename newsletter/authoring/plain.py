@@ -6,6 +6,7 @@ heading, or, where nothing in the file does, when it is a short line in title ca
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,9 @@ _WRAPPED_AT = 45  # characters: a shorter line ended because its paragraph did
 _BULLET_EMOJI = frozenset("✅☑✔❌✖❎➕➖👉👈👇👆☝➡⬅⬇⬆▶◀🔹🔸🔷🔶🔵🔴🟢🟡🟠🟣⚪⚫◾◽▪▫◼◻👋🙏👍👎•")
 _KEYCAP = "\u20e3"
 _URL = re.compile(r"https?://|www\.|\S@\S+\.\w", re.IGNORECASE)
-_GREETING = re.compile(r"(?:hi|hey|hello|dear|welcome|greetings|good (?:morning|afternoon|evening)|thanks|thank you)\b", re.IGNORECASE)
+_GREETING = re.compile(
+    r"(?:hi|hey|hello|dear|welcome|greetings|good (?:morning|afternoon|evening)|thanks|thank you)\b", re.IGNORECASE
+)
 _SENTENCE_INSIDE = re.compile(r"[^\W\d_A-Z]{3,}[.!?]+[\"”’)]*\s+\S")
 _SENTENCE_END = re.compile(r"[.,;!。，！…][\"”’')\]]*$")
 _CLOSED = re.compile(r"[.!?:;)\]\"”’…。！？]$")
@@ -52,7 +55,7 @@ def read(text: str, names: Mapping[str, KnownSection], *, title: str = "") -> Fo
         quoted = ", ".join(f"“{' '.join(lines[index].split())}”" for index in sorted(guessed))
         found.notes.append(f"Taken for headings, though no standing section says so: {quoted}.")
     bounds = [-1, *sorted(starts), len(lines)]
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in itertools.pairwise(bounds):
         heading = " ".join(lines[start].split()) if start >= 0 else ""
         body = paragraphs.to_markdown(lines[start + 1 : end], items=bool(heading))
         if heading or body:
@@ -65,7 +68,7 @@ def unwrapped(lines: Sequence[str], names: Mapping[str, KnownSection]) -> list[s
 
     Wrapped means: no line is long, and most that stand directly above another one stop in mid-sentence.
     """
-    pairs = [(one, two) for one, two in zip(lines, lines[1:], strict=False) if len(one) >= _WRAPPED_AT and two.strip()]
+    pairs = [(one, two) for one, two in itertools.pairwise(lines) if len(one) >= _WRAPPED_AT and two.strip()]
     broken = [(one, two) for one, two in pairs if not _CLOSED.search(one.rstrip())]
     lowered = [two for _, two in broken if two.lstrip()[:1].islower()]
     longest = max(map(len, lines), default=0)
@@ -86,7 +89,7 @@ def unwrapped(lines: Sequence[str], names: Mapping[str, KnownSection]) -> list[s
 def heading_lines(lines: Sequence[str], names: Mapping[str, KnownSection]) -> tuple[set[int], set[int]]:
     """Indexes of the `lines` that are headings, and those among them that only look like one."""
     filled = [index for index, line in enumerate(lines) if line.strip()]
-    below = dict(zip(filled, filled[1:], strict=False))
+    below = dict(itertools.pairwise(filled))
     above = {two: one for one, two in below.items()}
     known = {index for index in filled if _known(lines[index], names)}
     marked = {index for index in filled if index not in known and _marked(lines[index].strip())}
@@ -144,9 +147,9 @@ def _marked(line: str) -> bool:
         return False
     words = _WORD.findall(text)
     before_colon = _WORD.findall(text.split(":")[0]) if ":" in text.rstrip(":") else []
-    if not words or words[0][0].islower() and words[0].islower():
+    if not words or words[0].islower():
         return False
-    titled = _title_case(words) or 0 < len(before_colon) <= 6 and _title_case(before_colon)
+    titled = _title_case(words) or (0 < len(before_colon) <= 6 and _title_case(before_colon))
     if _SENTENCE_END.search(text):
         return titled and text.endswith("!")
     return titled or len(words) <= 6
@@ -157,9 +160,7 @@ def _title_case(words: Sequence[str]) -> bool:
     return not words[0].islower() and all(len(word) <= 3 or not word.islower() for word in words)
 
 
-def _in_title_case(
-    lines: Sequence[str], filled: Sequence[int], known: set[int], below: Mapping[int, int]
-) -> set[int]:
+def _in_title_case(lines: Sequence[str], filled: Sequence[int], known: set[int], below: Mapping[int, int]) -> set[int]:
     """Short lines in title case above long ones, in a text of long paragraphs. One alone is no pattern."""
     if not filled or median(len(lines[index]) for index in filled) < _LONG_LINE:
         return set()
@@ -177,7 +178,7 @@ def _titled_line(line: str) -> bool:
         return False
     words = _WORD.findall(line)
     heading = line.split(":")[0]
-    if not 2 <= len(words) <= 16 or ":" not in line and len(words) > 9 or len(_WORD.findall(heading)) > 9:
+    if not 2 <= len(words) <= 16 or len(_WORD.findall(heading)) > 9:
         return False
     plain = not _URL.search(line) and not _SENTENCE_INSIDE.search(line) and not _GREETING.match(line)
     listed = "," in heading or "(" in line or " — " in heading
@@ -186,4 +187,4 @@ def _titled_line(line: str) -> bool:
 
 def _begins_text(line: str, names: Mapping[str, KnownSection]) -> bool:
     """Whether the first `line` of a file is no title: a heading, an item, or the first line of a letter."""
-    return _known(line, names) or paragraphs.is_list_line(line) or line.endswith((",", ";")) or not headings.bare_name(line)
+    return _known(line, names) or paragraphs.is_list_line(line) or line[-1] in ",;" or not headings.bare_name(line)

@@ -9,7 +9,7 @@ from pathlib import PurePath
 
 from newsletter import content
 from newsletter.authoring import decoding, headers, headings, markdown, paragraphs, particulars, plain
-from newsletter.authoring.parsed import TITLE_LENGTH, Found, ImportRefused, KnownSection, ParsedIssue, ParsedSection
+from newsletter.authoring.parsed import TITLE_LENGTH, ImportRefused, KnownSection, ParsedIssue, ParsedSection
 
 _MARKDOWN_NAMES = frozenset({".md", ".markdown", ".mdown", ".mkd", ".mdx"})
 _DATED_NAME = re.compile(r"(?P<date>\d{4}-\d{2}-\d{2})[-_ ]*(?P<rest>.*)", re.DOTALL)
@@ -49,7 +49,7 @@ def read(data: bytes, *, filename: str = "", known: Sequence[KnownSection] = ())
 def _section(heading: str, body: str, names: dict[str, KnownSection], notes: list[str]) -> ParsedSection:
     heading = content.clean_line(heading)
     if len(heading) > TITLE_LENGTH:
-        notes.append(f"The heading “{_clipped(heading)}” was shortened; the whole of it stands at the start of its section.")
+        notes.append(f"The heading “{_clipped(heading)}” was shortened; the whole of it begins its section.")
         body = f"{paragraphs.escape(heading)}\n\n{body}".rstrip()
         heading = _clipped(heading)
     standing = headings.recognised(heading, names)
@@ -64,8 +64,8 @@ def _title(title: str, filename: str, sections: Sequence[ParsedSection], notes: 
     stem = PurePath(filename).stem
     dated = _DATED_NAME.fullmatch(stem)
     words = content.clean_line(re.sub(r"[-_]+", " ", dated["rest"] if dated else stem))
-    title = words[:1].upper() + words[1:] if words else next(iter(s.heading for s in sections if s.heading), "Untitled issue")
-    title = _clipped(title)
+    first_heading = next((section.heading for section in sections if section.heading), "Untitled issue")
+    title = _clipped(words[:1].upper() + words[1:] if words else first_heading)
     notes.append(f"The file says no title; “{title}” is a guess.")
     return title
 
@@ -84,11 +84,12 @@ def _number(above: headers.Headers, title: str, notes: list[str]) -> int | None:
 
 
 def _date(above: headers.Headers, filename: str, notes: list[str]) -> dt.date | None:
-    stated = above.first("date", "published")
+    stated = above.first("date")
     if stated:
         date = particulars.date(stated)
         if date is None:
-            notes.append(f"The date “{_clipped(content.clean_line(stated))}” could not be read: write it like 2026-08-19.")
+            quoted = _clipped(content.clean_line(stated))
+            notes.append(f"The date “{quoted}” could not be read: write it like 2026-08-19.")
         return date
     dated = _DATED_NAME.fullmatch(PurePath(filename).stem)
     if dated and (date := particulars.date(dated["date"])):
