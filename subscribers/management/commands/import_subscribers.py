@@ -1,5 +1,3 @@
-"""`manage.py import_subscribers FILE --newsletter SLUG`"""
-
 from __future__ import annotations
 
 from dataclasses import asdict
@@ -15,14 +13,18 @@ _LISTED = 20
 
 
 class Command(commands.Command):
+    """`manage.py import_subscribers FILE --newsletter SLUG`; `subscribers.importing` has the rules."""
+
     help = "Subscribe the readers of a CSV file with the columns email, name and tier to a newsletter."
     refusals = (importing.ImportRefused,)
 
     def add_arguments(self, parser: CommandParser) -> None:
+        """FILE is a CSV file on this machine."""
         parser.add_argument("file", type=Path, help="CSV file; comma, semicolon or tab between the columns.")
         parser.add_argument("--newsletter", required=True, metavar="SLUG", help="The newsletter they will get.")
 
     def run(self, options: commands.Options) -> Answer:
+        """Import the file and count; the first rejected rows are listed, in JSON all of them."""
         newsletter = commands.find_newsletter(options["newsletter"])
         with commands.progress_bar() as bar:
             task = bar.add_task("Importing", total=None)

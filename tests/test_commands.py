@@ -1,0 +1,236 @@
+"""The commands: text or JSON on stdout, and every refusal one sentence on stderr with exit status 1."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from newsletter import commands
+from newsletter.models import Issue, Newsletter, Theme
+from subscribers import tiers
+from subscribers.models import Subscriber, Tier
+
+pytestmark = pytest.mark.django_db
+
+
+def run(*arguments: str) -> str:
+    out = io.StringIO()
+    call_command(*arguments, stdout=out)
+    return out.getvalue()
+
+
+def run_json(*arguments: str) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(run(*arguments, "--json"))
+    return data
+
+
+def run_program(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "manage.py", *arguments], env=environment, capture_output=True, text=True, timeout=60
+    )
+
+
+def make_newsletter(**fields: Any) -> Newsletter:
+    return Newsletter.objects.create(**{"slug": "weekly", "name": "The Weekly", **fields})
+
+
+def test_create_newsletter_makes_it_with_its_theme_and_the_first_tiers() -> None:
+    text = run("create_newsletter", "weekly", "--name", "The Weekly")
+    assert "“The Weekly” is there as weekly" in text
+    newsletter = Newsletter.objects.get()
+    assert (newsletter.slug, newsletter.name, newsletter.tracking) == ("weekly", "The Weekly", "anonymous")
+    assert Theme.objects.get().newsletter == newsletter
+    assert list(Tier.objects.values_list("slug", "level")) == [("free", 0), ("paid", 1), ("founding", 2)]
+
+
+def test_create_newsletter_takes_every_field_and_answers_in_json() -> None:
+    fields = {
+        "from_address": "editor@example.org",
+        "from_name": "Ed",
+        "language": "pt-BR",
+        "time_zone": "Europe/Berlin",
+        "postal_address": "1 Main Street",
+        "tracking": "individual",
+        "upgrade_url": "https://example.org/upgrade",
+    }
+    arguments = [word for name, value in fields.items() for word in (f"--{name.replace('_', '-')}", value)]
+    answer = run_json("create_newsletter", "weekly", "--name", "The Weekly", *arguments)
+    newsletter = Newsletter.objects.get()
+    assert answer == {"id": newsletter.pk, "newsletter": "weekly", "name": "The Weekly", **fields}
+    assert {name: getattr(newsletter, name) for name in fields} == fields
+
+
+def test_create_newsletter_leaves_tiers_that_somebody_made_alone() -> None:
+    Tier.objects.create(slug="friends", name="Friends", level=3)
+    run("create_newsletter", "weekly", "--name", "The Weekly")
+    assert list(Tier.objects.values_list("slug", flat=True)) == ["friends"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["weekly", "--name", "A\r\nBcc: all@example.org"], "Name: Write it on one line"),
+        (["weekly", "--name", "A", "--from-name", "B\nBcc: x"], "From name: Write it on one line"),
+        (
+            ["weekly", "--name", "A", "--from-address", "a@example.org\nBcc: b@example.org"],
+            "From address: Enter a valid",
+        ),
+        (["weekly", "--name", ""], "Name: This field cannot be blank"),
+        (["weekly", "--name", "x" * 101], "Name: Ensure this value has at most 100"),
+        (["admin", "--name", "A"], "Slug: “admin” is the path of another page"),
+        (["Admin", "--name", "A"], "Slug: “Admin” is the path of another page"),
+        (["two words", "--name", "A"], "Slug: Enter a valid"),
+        (["weekly", "--name", "A", "--tracking", "always"], "Tracking: Value 'always' is not a valid choice"),
+        (["weekly", "--name", "A", "--time-zone", "Mars/Olympus"], "Time zone: Name a time zone like"),
+        (["weekly", "--name", "A", "--language", "not a language"], "Language: "),
+        (["weekly", "--name", "A", "--upgrade-url", "javascript:alert(1)"], "Upgrade url: Enter a valid URL"),
+    ],
+)
+def test_create_newsletter_refuses_what_cannot_be_used(arguments: list[str], reason: str) -> None:
+    with pytest.raises(CommandError, match=reason):
+        run("create_newsletter", *arguments)
+    assert not Newsletter.objects.exists()
+    assert not Tier.objects.exists()
+
+
+def test_create_newsletter_refuses_a_slug_that_is_taken() -> None:
+    make_newsletter()
+    with pytest.raises(CommandError, match="There is a newsletter “weekly” already"):
+        run("create_newsletter", "weekly", "--name", "Another")
+    assert Newsletter.objects.get().name == "The Weekly"
+
+
+def test_import_subscribers_counts_in_text_and_json(tmp_path: Path) -> None:
+    make_newsletter()
+    path = tmp_path / "readers.csv"
+    path.write_text("email,name,tier\nada@example.org,Ada,paid\nbo@example.org,Bo,\nnobody,No,\n")
+    text = run("import_subscribers", str(path), "--newsletter", "weekly")
+    assert "3 rows." in text
+    assert "2 subscribed to weekly" in text
+    assert "Line 4: its address is not one that mail can be sent to." in text
+    assert run_json("import_subscribers", str(path), "--newsletter", "weekly") == {
+        "newsletter": "weekly",
+        "rows": 3,
+        "added": 0,
+        "already": 2,
+        "updated": 0,
+        "kept": 0,
+        "suppressed": 0,
+        "duplicates": 0,
+        "rejected": [{"line": 4, "reason": "its address is not one that mail can be sent to"}],
+        "tiers": {"free": 1, "paid": 1, "founding": 0},
+        "notes": [],
+    }
+
+
+def test_import_subscribers_lists_the_first_twenty_rejected_rows_and_in_json_all(tmp_path: Path) -> None:
+    make_newsletter()
+    path = tmp_path / "readers.csv"
+    path.write_text("email\n" + "nobody\n" * 25)
+    text = run("import_subscribers", str(path), "--newsletter", "weekly")
+    assert text.count("its address") == 20
+    assert "… and 5 more" in text
+    assert len(run_json("import_subscribers", str(path), "--newsletter", "weekly")["rejected"]) == 25
+
+
+def test_an_unknown_newsletter_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="there is none yet"):
+        run("import_subscribers", str(tmp_path / "x.csv"), "--newsletter", "weekly")
+    make_newsletter(slug="b")
+    make_newsletter(slug="a")
+    with pytest.raises(CommandError, match="There is no newsletter “weekly”; there are: a, b"):
+        run("import_subscribers", str(tmp_path / "x.csv"), "--newsletter", "weekly")
+
+
+def test_an_issue_is_found_by_its_id_or_by_newsletter_and_number() -> None:
+    issue = Issue.objects.create(newsletter=make_newsletter(), number=3, title="Three", subject="Three")
+    assert commands.find_issue(str(issue.pk)) == issue
+    assert commands.find_issue("weekly/3") == issue
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("three", "“three” names no issue"),
+        ("", "names no issue"),
+        ("/3", "names no issue"),
+        ("weekly/", "names no issue"),
+        ("9" * 30, "names no issue"),
+        ("-1", "names no issue"),
+        ("999999", "There is no issue 999999"),
+        ("weekly/4", "There is no issue weekly/4"),
+        ("other/3", "There is no newsletter “other”; there are: weekly"),
+    ],
+)
+def test_an_issue_that_is_not_there_is_refused(text: str, reason: str) -> None:
+    Issue.objects.create(newsletter=make_newsletter(), number=3, title="Three", subject="Three")
+    with pytest.raises(CommandError, match=reason):
+        commands.find_issue(text)
+
+
+def test_a_table_shows_text_as_it_is() -> None:
+    table = commands.table(["heading", "words"], [["[bold]Models[/bold] 🤖", 7], ["Papers", 12345]])
+    assert "[bold]Models[/bold] 🤖" in table
+    assert not any(line.endswith(" ") for line in table.splitlines())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_program_ends_well_with_its_answer_on_stdout(environment: dict[str, str]) -> None:
+    done = run_program(environment, "create_newsletter", "weekly", "--name", "Täglich 📰", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["name"] == "Täglich 📰"
+    assert Newsletter.objects.get().name == "Täglich 📰"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["create_newsletter", "admin", "--name", "A"], "Slug: “admin” is the path of another page of this site"),
+        (["create_newsletter", "weekly"], "The following arguments are required: --name; `manage.py create_newsletter"),
+        (["create_newsletter", "weekly", "--name", "A", "--colour", "red"], "Unrecognized arguments: --colour red"),
+        (["import_subscribers", "none.csv", "--newsletter", "weekly"], "There is no newsletter “weekly”"),
+    ],
+)
+def test_a_refused_program_says_one_sentence_and_ends_with_status_1(
+    environment: dict[str, str], arguments: list[str], sentence: str
+) -> None:
+    done = run_program(environment, *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(sentence)
+    assert len(done.stderr.splitlines()) == 1
+    in_json = run_program(environment, *arguments, "--json")
+    assert in_json.returncode == 1
+    assert json.loads(in_json.stdout) == {"error": done.stderr.strip()}
+    assert in_json.stderr == done.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("sqlite:///{folder}/new.sqlite3", "The database is not up to date: run `manage.py migrate`."),
+        ("postgres://nobody:x@127.0.0.1:1/none", "The database cannot be used ("),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_said_in_a_sentence(
+    environment: dict[str, str], tmp_path: Path, url: str, sentence: str
+) -> None:
+    changed = environment | {"DATABASE_URL": url.format(folder=tmp_path)}
+    done = run_program(changed, "create_newsletter", "weekly", "--name", "A")
+    assert done.returncode == 1
+    assert done.stderr.startswith(sentence)
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_default_tiers_are_made_once() -> None:
+    tiers.ensure_default()
+    tiers.ensure_default()
+    assert Tier.objects.count() == 3
+    assert not Subscriber.objects.exists()
