@@ -133,22 +133,27 @@ def environment(transactional_db: None, redis_url: str, tmp_path: Path) -> dict[
     }
 
 
+class StartWith(Protocol):
+    def __call__(self, environment: dict[str, str], *command: str) -> subprocess.Popen[bytes]:
+        """Begin `command` with exactly this environment; its output shows where the test fails."""
+
+
 class Start(Protocol):
     def __call__(self, *command: str, **changes: str) -> subprocess.Popen[bytes]:
-        """Begin `command` in `environment` with `changes`; its output shows where the test fails."""
+        """Begin `command` in the fixture `environment` with `changes`; its output shows where the test fails."""
 
 
 @pytest.fixture
-def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Start]:
+def start_with(tmp_path: Path) -> Iterator[StartWith]:
     """Begin programs that end with the test: asked first (SIGTERM), then made to, with all they started."""
     begun: list[tuple[subprocess.Popen[bytes], Path]] = []
 
-    def begin(*command: str, **changes: str) -> subprocess.Popen[bytes]:
+    def begin(environment: dict[str, str], *command: str) -> subprocess.Popen[bytes]:
         log = tmp_path / f"output-{len(begun)}.log"
         with log.open("wb") as output:
             program = subprocess.Popen(
                 [*services.leash(), *command],
-                env=environment | changes,
+                env=environment,
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -168,6 +173,12 @@ def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Start]:
             os.killpg(program.pid, signal.SIGKILL)
         program.wait()
         print(f"--- {program.args!r}\n{log.read_text(errors='replace')}")
+
+
+@pytest.fixture
+def start(start_with: StartWith, environment: dict[str, str]) -> Start:
+    """Begin programs that work on this test's database and end with the test."""
+    return lambda *command, **changes: start_with(environment | changes, *command)
 
 
 @pytest.fixture(scope="session")

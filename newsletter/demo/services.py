@@ -159,14 +159,11 @@ def _start_postgres(source: Source, programs: Path, folder: Path, *, durable: bo
     if not (data / "PG_VERSION").exists():
         password_file.touch(mode=0o600)
         password_file.write_text(secrets.token_urlsafe(24), encoding="ascii")
-        made = subprocess.run(
-            [*as_somebody, str(programs / "initdb"), f"--pgdata={data}", f"--username={_POSTGRES_USER}"]
-            + [f"--pwfile={password_file}", "--auth=scram-sha-256", "--encoding=UTF8", "--no-sync"]
-            + [f"--locale={'C.UTF-8' if sys.platform == 'linux' else 'en_US.UTF-8'}"],
-            capture_output=True,
-            check=False,
-            cwd="/",
-        )
+        locale = "C.UTF-8" if sys.platform == "linux" else "en_US.UTF-8"
+        options = [f"--username={_POSTGRES_USER}", f"--pwfile={password_file}", "--auth=scram-sha-256"]
+        options += ["--encoding=UTF8", f"--locale={locale}", "--no-sync"]
+        initdb = [*as_somebody, str(programs / "initdb"), f"--pgdata={data}", *options]
+        made = subprocess.run(initdb, capture_output=True, check=False, cwd="/")
         if made.returncode:
             logger.warning("%s/initdb failed: %s", programs, made.stderr.decode(errors="replace").strip())
             shutil.rmtree(data, ignore_errors=True)
