@@ -23,7 +23,9 @@ _UNWANTED = re.compile(
 
 def clean_text(text: str) -> str:
     """Text as authors and readers may give it: LF line ends, no control, bidi-override or private-use characters."""
-    return _UNWANTED.sub("", text.replace("\r\n", "\n").replace("\r", "\n").replace("\u2028", "\n").replace("\u2029", "\n"))
+    return _UNWANTED.sub(
+        "", text.replace("\r\n", "\n").replace("\r", "\n").replace("\u2028", "\n").replace("\u2029", "\n")
+    )
 
 
 def clean_line(text: str) -> str:

@@ -9,6 +9,7 @@ reader's tokens. `message` cuts the finished text at the markers once, and joins
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 # What an author may write, with the reason it exists.
@@ -25,7 +26,7 @@ OPTIONAL_FIELDS = frozenset({"name", "first_name"})
 # Slots only the renderer makes: the reader's weak link token and the delivery's tracking token.
 TOKEN_SLOTS = frozenset({"delivery_token"})
 
-_FIELD = re.compile(r"\{\{\s*(?P<body>[^{}\n]*?)\s*\}\}")
+FIELD = re.compile(r"\{\{\s*(?P<body>[^{}\n]*?)\s*\}\}")
 _BODY = re.compile(
     r"""(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*(?:\|\s*default\s*:\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|“(?P<curly>[^”]*)”)\s*)?"""
 )
@@ -56,11 +57,11 @@ class SlotTable:
         """The text that stands for `slot` until `split` cuts it out."""
         if slot not in self.slots:
             self.slots.append(slot)
-        return f"{_OPEN}{self.slots.index(slot)}{_CLOSE}"
+        return marker(self.slots.index(slot))
 
     def shield(self, text: str) -> str:
         """`text` with each merge field replaced by its marker. Raises FieldError as `parse` does."""
-        return _FIELD.sub(lambda match: self.marker(parse(match)), text)
+        return FIELD.sub(lambda match: self.marker(parse(match)), text)
 
     def split(self, text: str) -> list[str | Slot]:
         """`text` cut at its markers: literal pieces and slots in turn, no empty piece."""
@@ -85,19 +86,35 @@ def parse(match: re.Match[str]) -> Slot:
         raise FieldError(f"{match[0]} is not a merge field; there are: {known}.")
     given = [text for text in (body["double"], body["single"], body["curly"]) if text is not None]
     if body["name"] in OPTIONAL_FIELDS and not (given and given[0].strip()):
-        raise FieldError(f'{match[0]} needs a fallback for readers without it: {{{{ {body["name"]}|default:"there" }}}}.')
+        example = f'{{{{ {body["name"]}|default:"there" }}}}'
+        raise FieldError(f"{match[0]} needs a fallback for readers without it: {example}.")
     return Slot(body["name"], given[0] if given else "")
 
 
 def errors(text: str) -> list[str]:
     """What is wrong with the merge fields in `text`, a sentence each; empty when all is well."""
     found = []
-    for match in _FIELD.finditer(text):
+    for match in FIELD.finditer(text):
         try:
             parse(match)
         except FieldError as error:
             found.append(str(error))
     return found
+
+
+def marker(index: int) -> str:
+    """The marker for the entry of that index in whatever table the text goes with."""
+    return f"{_OPEN}{index}{_CLOSE}"
+
+
+def replace_markers(text: str, value: Callable[[int], str]) -> str:
+    """`text` with each marker, percent-encoded or not, replaced by what `value` gives for its index."""
+    return _MARKER.sub(lambda match: value(int(match[1])), text)
+
+
+def indexes(text: str) -> list[int]:
+    """The indexes of the markers in `text`, in order."""
+    return [int(index) for index in _MARKER.findall(text)]
 
 
 def without_markers(text: str) -> str:

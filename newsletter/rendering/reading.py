@@ -1,0 +1,61 @@
+"""A view's author text, read: each text once, with what is wrong in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from newsletter import fields, gate, markdown
+from newsletter.content import IssueContent, SectionContent, clean_line
+from newsletter.gate import LockedSection
+
+
+@dataclass(frozen=True)
+class ReadSection:
+    """One section; `body` is None where it is locked."""
+
+    name: str
+    heading: markdown.Document
+    body: markdown.Document | None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The author's text of one view, and a sentence for each merge field in it that cannot be used."""
+
+    sections: tuple[ReadSection, ...]
+    footer: markdown.Document
+    errors: tuple[str, ...]
+
+
+def read(view: gate.View) -> Reading:
+    """Reads everything of `view` that is Markdown or holds merge fields."""
+    issue = view.issue
+    sections = tuple(_section(section) for section in view.sections)
+    footer = markdown.parse(issue.theme.footer)
+    errors = [
+        f"{where}: {error}"
+        for where, text in (
+            ("The subject", issue.subject),
+            ("The title", issue.title),
+            ("The preheader", issue.preheader),
+            ("The newsletter's name", issue.newsletter_name),
+        )
+        for error in fields.errors(text)
+    ]
+    for section in sections:
+        where = f"Section “{section.name}”" if section.name else "The lead"
+        found = [*section.heading.errors, *(section.body.errors if section.body else ())]
+        errors += [f"{where}: {error}" for error in found]
+    errors += [f"The footer: {error}" for error in footer.errors]
+    return Reading(sections, footer, tuple(dict.fromkeys(errors)))
+
+
+def everything(issue: IssueContent) -> gate.View:
+    """All sections of an issue, seen and locked: what some reader or other gets. For checks, never for a reader."""
+    locked = tuple(LockedSection(section.heading) for section in issue.sections)
+    return gate.View(issue, (*issue.sections, *locked))
+
+
+def _section(section: SectionContent | LockedSection) -> ReadSection:
+    body = markdown.parse(section.body) if isinstance(section, SectionContent) else None
+    return ReadSection(clean_line(section.heading), markdown.parse_line(section.heading), body)
