@@ -1,6 +1,6 @@
 """Who would get a dispatch: counts, and the snapshot that freezes readers into deliveries and batches.
 
-Whether a reader may be written to is `Subscription.with_exclusion`'s rule; which section they see is the gate's. Here
+Whether a reader may be written to is `subscribers.models.exclusion`'s rule; which section they see is the gate's. Here
 they are only listed, with the profile that the gate will be asked about.
 """
 
@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 
 from newsletter.content import TrackingMode
 from newsletter.models import Batch, Delivery, Dispatch, DispatchProfile, Newsletter
-from subscribers.models import Subscriber, Subscription, tier_level_of
+from subscribers.models import Subscriber, Subscription, exclusion, tier_level_of
 
 
 class SumsDisagree(RuntimeError):
@@ -30,9 +30,11 @@ def candidates(newsletter: Newsletter) -> QuerySet[Subscription, Any]:
         tracking = Case(off, default=Value(newsletter.tracking))
     return (
         Subscription.objects.filter(newsletter=newsletter)
-        .with_exclusion()
         .annotate(
-            tier_level=tier_level_of("subscriber_id"), text_only=F("subscriber__text_only"), reader_tracking=tracking
+            exclusion=exclusion(),
+            tier_level=tier_level_of("subscriber_id"),
+            text_only=F("subscriber__text_only"),
+            reader_tracking=tracking,
         )
         .values_list("subscriber_id", "exclusion", "tier_level", "muted", "text_only", "reader_tracking")
     )
@@ -40,7 +42,7 @@ def candidates(newsletter: Newsletter) -> QuerySet[Subscription, Any]:
 
 def exclusions(newsletter: Newsletter) -> dict[str, int]:
     """How many would be left out now, by reason; under "" how many would get mail."""
-    rows = Subscription.objects.filter(newsletter=newsletter).with_exclusion()
+    rows = Subscription.objects.filter(newsletter=newsletter).annotate(exclusion=exclusion())
     return dict(rows.values_list("exclusion").annotate(count=Count("pk")).order_by("exclusion"))
 
 
@@ -78,11 +80,11 @@ def _list_readers(newsletter: Newsletter) -> dict[str, int]:
             "CREATE TEMPORARY TABLE snapshot_reader (subscriber_id bigint, exclusion varchar(20), tier_level smallint,"
             " muted varchar(500), text_only boolean, tracking varchar(10))"
         )
-        cursor.execute(f"INSERT INTO snapshot_reader {select}", params)  # noqa: S608 - the ORM's own SQL
+        cursor.execute(f"INSERT INTO snapshot_reader {select}", params)
         if connection.vendor == "postgresql":
             cursor.execute("ANALYZE snapshot_reader")
         cursor.execute("SELECT exclusion, count(*) FROM snapshot_reader GROUP BY exclusion ORDER BY exclusion")
-        return {reason: count for reason, count in cursor.fetchall()}
+        return dict(cursor.fetchall())
 
 
 def _insert_profiles(dispatch: Dispatch) -> None:
@@ -116,6 +118,6 @@ def _insert_deliveries(dispatch: Dispatch, batch_size: int) -> int:
             """,  # noqa: S608 - own names
             {"dispatch": dispatch.pk, "queued": Delivery.Status.QUEUED.value, "batch_size": batch_size},
         )
-        inserted = cursor.rowcount
+        inserted: int = cursor.rowcount
         cursor.execute("DROP TABLE snapshot_reader")
     return inserted

@@ -17,7 +17,7 @@ from django.db.models.functions import Coalesce, Now
 
 from newsletter.models import Attempt, Batch, Delivery, Dispatch
 from newsletter.transports import Outcome, Result
-from subscribers.models import Subscription, tier_level_of
+from subscribers.models import Subscription, exclusion, tier_level_of
 
 Status = Delivery.Status
 STALE = dt.timedelta(hours=72)  # mail that could not be handed over by then is old news: fail it
@@ -25,17 +25,15 @@ LONGEST_WAIT = dt.timedelta(hours=1)
 OPEN = (Status.SENDING, Status.UNCONFIRMED)
 
 
-def _with_exclusion(rows: QuerySet[Delivery]) -> QuerySet[Delivery, Any]:
-    """Adds `exclusion`: why this reader may not be written to at this moment, or ""."""
+def _exclusion() -> Case:
+    """For a query over deliveries: why this reader may not be written to at this moment, or ""."""
     subscription = Subscription.objects.filter(
         subscriber=OuterRef("subscriber"), newsletter=OuterRef("dispatch__issue__newsletter")
-    ).with_exclusion()
-    return rows.annotate(
-        exclusion=Case(
-            When(subscriber=None, then=Value("erased")),
-            default=Coalesce(Subquery(subscription.values("exclusion")[:1]), Value("unsubscribed")),
-            output_field=CharField(),
-        )
+    ).annotate(exclusion=exclusion())
+    return Case(
+        When(subscriber=None, then=Value("erased")),
+        default=Coalesce(Subquery(subscription.values("exclusion")[:1]), Value("unsubscribed")),
+        output_field=CharField(),
     )
 
 
@@ -51,11 +49,11 @@ def claim(batch: Batch, *, attempt: Attempt, limit: int) -> int:
         leased_until__gt=Now(),
         dispatch__status=Dispatch.Status.SENDING,
     )
-    due = _with_exclusion(Delivery.objects.due().filter(Exists(allowed), batch=batch)).order_by("pk")
+    due = Delivery.objects.due().filter(Exists(allowed), batch=batch).annotate(exclusion=_exclusion()).order_by("pk")
     with transaction.atomic():
         left = due.exclude(exclusion="")[:limit]
-        _with_exclusion(Delivery.objects.filter(pk__in=left.values("pk"), status=Status.QUEUED)).update(
-            status=Status.SKIPPED, reason=F("exclusion"), settled_at=Now()
+        Delivery.objects.filter(pk__in=left.values("pk"), status=Status.QUEUED).update(
+            status=Status.SKIPPED, reason=_exclusion(), settled_at=Now()
         )
         chunk = due.filter(exclusion="")[:limit]
         return Delivery.objects.filter(pk__in=chunk.values("pk"), status=Status.QUEUED).update(
@@ -113,7 +111,7 @@ def _fields(outcome: Outcome, tries: int, retry_seconds: float) -> dict[str, Any
 def _back_off(tries: int, retry_seconds: float) -> float:
     """Seconds to wait: doubled with each try, at most LONGEST_WAIT, spread by half either way so that what was put off
     together does not come back together."""
-    wait = min(retry_seconds * 2 ** min(tries - 1, 20), LONGEST_WAIT.total_seconds())
+    wait: float = min(retry_seconds * 2 ** min(tries - 1, 20), LONGEST_WAIT.total_seconds())
     return wait * random.uniform(0.5, 1.5)  # noqa: S311 - spreads load, guards nothing
 
 

@@ -242,7 +242,9 @@ def take_back_expired() -> None:
 
 def finish() -> None:
     """SENDING -> SENT where nothing is left to do and the sums agree; a cancelled dispatch ends its last chunks."""
-    busy = Delivery.objects.filter(dispatch=OuterRef("pk"), status__in=(Delivery.Status.QUEUED, Delivery.Status.SENDING))
+    busy = Delivery.objects.filter(
+        dispatch=OuterRef("pk"), status__in=(Delivery.Status.QUEUED, Delivery.Status.SENDING)
+    )
     held = Batch.objects.filter(dispatch=OuterRef("pk"), lease_token__isnull=False)
     for dispatch in Dispatch.objects.filter(status=Status.SENDING):
         if dispatch.started_at and dispatch.started_at < dt.datetime.now(dt.UTC) - deliveries.STALE:

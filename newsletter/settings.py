@@ -45,10 +45,15 @@ class Environment(BaseSettings):
     )
     debug: bool = Field(False, description="Show errors in the browser; never in production.")
     behind_proxy: bool = Field(False, description="Whether a proxy in front sets X-Forwarded-Proto and -For.")
-    lease_seconds: float = Field(180, gt=0, description="How long a worker owns a batch before others may take it over.")
+    lease_seconds: float = Field(
+        180, gt=0, description="How long a worker owns a batch before others may take it over."
+    )
     batch_size: int = Field(500, gt=0, description="Deliveries that one task sends.")
     chunk_size: int = Field(
-        100, gt=0, le=1000, description="Deliveries claimed and noted at once: what one killed worker can leave in doubt."
+        100,
+        gt=0,
+        le=1000,
+        description="Deliveries claimed and noted at once: what one killed worker can leave in doubt.",
     )
     retry_seconds: float = Field(60, gt=0, description="First wait before mail that the relay put off is tried again.")
     mailbox_path: Path | None = Field(None, description="Store of the local mail server; shows the mailbox page.")
@@ -133,6 +138,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "newsletter.security.SecurityHeaders",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

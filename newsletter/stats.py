@@ -50,12 +50,12 @@ def report(issue: Issue) -> dict[str, Any]:
 
 def sums_agree(numbers: dict[str, Any]) -> bool:
     """Whether a report accounts for everybody."""
-    states = sum(numbers[status.value] for status in Status if status != Status.SKIPPED)
-    everyone = numbers["candidates"] == numbers["deliveries"] + sum(numbers["excluded"].values())
+    states: int = sum(numbers[status.value] for status in Status if status != Status.SKIPPED)
+    everyone: bool = numbers["candidates"] == numbers["deliveries"] + sum(numbers["excluded"].values())
     return everyone and numbers["deliveries"] == states + sum(numbers["skipped"].values())
 
 
 def doubts(issue: Issue, *, limit: int = 1000) -> list[dict[str, Any]]:
     """The deliveries of `issue` of which nobody knows whether they arrived: delivery, subscriber id and last answer."""
     rows = Delivery.objects.filter(dispatch__issue=issue, status=Status.UNCONFIRMED).order_by("pk")
-    return list(rows.values("id", "subscriber_id", "reply")[:limit])
+    return [dict(row) for row in rows.values("id", "subscriber_id", "reply")[:limit]]

@@ -26,7 +26,9 @@ def render(content: IssueContent, profile: Profile, *, dispatch_id: int) -> rend
         tracking=profile.tracking,
         text_only=profile.text_only,
         link=None if profile.tracking == TrackingMode.OFF else link,
-        pixel_url="" if profile.tracking == TrackingMode.OFF else tracking.pixel_url(dispatch_id, individual=individual),
+        pixel_url=""
+        if profile.tracking == TrackingMode.OFF
+        else tracking.pixel_url(dispatch_id, individual=individual),
     )
 
 
@@ -44,9 +46,7 @@ def ensure(row: DispatchProfile, content: IssueContent) -> Variant:
     variant = Variant.objects.filter(dispatch=row.dispatch_id, digest=digest).first()
     if variant is None:
         data = render(content, profile, dispatch_id=row.dispatch_id).as_json()
-        variant, _ = Variant.objects.get_or_create(
-            dispatch_id=row.dispatch_id, digest=digest, defaults={"data": data}
-        )
+        variant, _ = Variant.objects.get_or_create(dispatch_id=row.dispatch_id, digest=digest, defaults={"data": data})
     DispatchProfile.objects.filter(pk=row.pk).update(variant=variant)
     row.variant = variant
     return variant

@@ -94,34 +94,35 @@ class Membership(models.Model):
 
     class Meta:
         constraints: ClassVar = [
-            models.CheckConstraint(condition=Q(ends_at=None) | Q(ends_at__gte=F("starts_at")), name="membership_ends_late")
+            models.CheckConstraint(
+                condition=Q(ends_at=None) | Q(ends_at__gte=F("starts_at")), name="membership_ends_late"
+            )
         ]
 
     def __str__(self) -> str:
         return f"{self.tier} ({self.kind})"
 
 
+def exclusion() -> Case:
+    """For a query over subscriptions: why this reader may not be written to now, or "" where they may.
+
+    The only definition of that rule; the snapshot and every claim use it.
+    """
+    suppressed = Suppression.objects.filter(
+        Q(newsletter=None) | Q(newsletter=OuterRef("newsletter")), fingerprint=OuterRef("subscriber__fingerprint")
+    )
+    return Case(
+        When(~Q(status=Subscription.Status.ACTIVE), then=F("status")),
+        When(Exists(suppressed), then=Value("suppressed")),
+        default=Value(""),
+        output_field=models.CharField(),
+    )
+
+
 class SubscriptionQuerySet(models.QuerySet["Subscription"]):
-    def with_exclusion(self) -> Self:
-        """Adds `exclusion`: why this reader may not be written to now, or "" where they may.
-
-        The only definition of that rule; the snapshot and every claim use it.
-        """
-        suppressed = Suppression.objects.filter(
-            Q(newsletter=None) | Q(newsletter=OuterRef("newsletter")), fingerprint=OuterRef("subscriber__fingerprint")
-        )
-        return self.annotate(
-            exclusion=Case(
-                When(~Q(status=Subscription.Status.ACTIVE), then=F("status")),
-                When(Exists(suppressed), then=Value("suppressed")),
-                default=Value(""),
-                output_field=models.CharField(),
-            )
-        )
-
     def mailable(self) -> Self:
         """Those who may be written to now."""
-        return self.with_exclusion().filter(exclusion="")
+        return self.annotate(exclusion=exclusion()).filter(exclusion="")
 
 
 class Subscription(models.Model):

@@ -53,9 +53,10 @@ def test_a_wall_time_means_one_instant(zone: str, wall: str, utc: str) -> None:
     assert instant == dt.datetime.fromisoformat(utc).replace(tzinfo=dt.UTC)
 
 
-@given(st.datetimes(min_value=dt.datetime(2020, 1, 1), max_value=dt.datetime(2035, 1, 1)), st.sampled_from(
-    ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "UTC"]
-))
+@given(
+    st.datetimes(min_value=dt.datetime(2020, 1, 1), max_value=dt.datetime(2035, 1, 1)),
+    st.sampled_from(["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "UTC"]),
+)
 def test_an_instant_survives_being_written_as_wall_time(instant: dt.datetime, zone: str) -> None:
     instant = instant.replace(tzinfo=dt.UTC)
     assert scheduling.resolve(scheduling.wall_time_in(instant, zone), zone) == instant

@@ -98,9 +98,7 @@ class Variant(models.Model):
     data = models.JSONField()
 
     class Meta:
-        constraints: ClassVar = [
-            models.UniqueConstraint(fields=["dispatch", "digest"], name="one_variant_per_outcome")
-        ]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["dispatch", "digest"], name="one_variant_per_outcome")]
 
     def __str__(self) -> str:
         return f"Variant {self.digest[:8]}"

@@ -20,7 +20,9 @@ class Issue(models.Model):
     number = models.PositiveIntegerField(null=True, blank=True)
     title = models.CharField(max_length=300, validators=[validate_line])
     subject = models.CharField(max_length=300, validators=[validate_line])
-    preheader = models.CharField(max_length=300, blank=True, validators=[validate_line], help_text="Empty: the first words.")
+    preheader = models.CharField(
+        max_length=300, blank=True, validators=[validate_line], help_text="Empty: the first words."
+    )
     date = models.DateField(null=True, blank=True)
     public_id = models.BigIntegerField(unique=True, default=random_id, editable=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)

@@ -52,9 +52,13 @@ class Newsletter(models.Model):
     from_name = models.CharField(max_length=100, blank=True, validators=[validate_line], help_text="Empty: the name.")
     from_address = models.EmailField(default="newsletter@localhost.localdomain")
     reply_to = models.EmailField(blank=True)
-    language = models.CharField(max_length=20, default="en", validators=[RegexValidator(r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*\Z")])
+    language = models.CharField(
+        max_length=20, default="en", validators=[RegexValidator(r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*\Z")]
+    )
     time_zone = models.CharField(max_length=64, default="UTC", validators=[validate_time_zone])
-    postal_address = models.CharField(max_length=300, blank=True, help_text="Stands in every mail; the law asks for it.")
+    postal_address = models.CharField(
+        max_length=300, blank=True, help_text="Stands in every mail; the law asks for it."
+    )
     upgrade_url = models.URLField(blank=True, help_text="Where a reader gets a higher tier.")
     tracking = models.CharField(max_length=10, choices=Tracking, default=Tracking.ANONYMOUS)
     created_at = models.DateTimeField(db_default=Now(), editable=False)

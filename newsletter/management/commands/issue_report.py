@@ -28,7 +28,17 @@ class Command(commands.Command):
 def report_text(data: dict[str, Any]) -> str:
     """A report of `stats.report` for people, with the listed doubts where it has any."""
     rows: list[tuple[object, object]] = []
-    for key in ("candidates", "excluded", "deliveries", "queued", "sending", "sent", "failed", "unconfirmed", "skipped"):
+    for key in (
+        "candidates",
+        "excluded",
+        "deliveries",
+        "queued",
+        "sending",
+        "sent",
+        "failed",
+        "unconfirmed",
+        "skipped",
+    ):
         value = data[key]
         if isinstance(value, dict):
             rows += [(f"{key}: {reason}", count) for reason, count in value.items()] or [(key, 0)]
@@ -37,7 +47,9 @@ def report_text(data: dict[str, Any]) -> str:
     rows += [(key, data[key]) for key in ("opened", "clicked", "unsubscribed")]
     text = [f"“{data['title']}” (issue {data['issue']}): {data['status']}.", data["pause_reason"]]
     text += ["", commands.table(["", "readers"], rows), ""]
-    text.append("The sums agree." if data["sums_agree"] else "THE SUMS DO NOT AGREE: somebody is lost or counted twice.")
+    text.append(
+        "The sums agree." if data["sums_agree"] else "THE SUMS DO NOT AGREE: somebody is lost or counted twice."
+    )
     if data["doubts"]:
         text.append("In doubt, settle with `manage.py settle_issue`:")
         text += [f"  delivery {row['id']}, subscriber {row['subscriber_id']}: {row['reply']}" for row in data["doubts"]]

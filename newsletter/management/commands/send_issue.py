@@ -50,7 +50,9 @@ class Command(commands.Command):
         numbers = stats.report(issue)
         data = {**numbers, "sums_agree": stats.sums_agree(numbers), "doubts": stats.doubts(issue)}
         if dispatch.status == Status.PAUSED:
-            raise CommandError(f"Sending paused: {dispatch.pause_reason} Mend it, then `manage.py resume_issue {issue.pk}`.")
+            raise CommandError(
+                f"Sending paused: {dispatch.pause_reason} Mend it, then `manage.py resume_issue {issue.pk}`."
+            )
         return Answer(report_text(data), data)
 
     def _watch(self, dispatch: Dispatch, *, quiet: bool) -> None:
