@@ -64,8 +64,9 @@ def make_incoming(raw: bytes | None = None, *, to: str = "ada@example.org", **fi
 
 @pytest.fixture
 def store(tmp_path: Path, settings: Any) -> Iterator[Store]:
-    settings.MAILBOX_PATH = tmp_path / "mailbox.sqlite3"
-    with Store(settings.MAILBOX_PATH) as opened:
+    path = tmp_path / "mailbox.sqlite3"
+    settings.ENV = settings.ENV.model_copy(update={"mailbox_path": path})
+    with Store(path) as opened:
         yield opened
 
 
@@ -290,7 +291,7 @@ def test_gives_the_neighbours_within_the_same_choice(store: Store) -> None:
 
 
 def test_a_failed_addition_leaves_nothing_behind(store: Store, settings: Any) -> None:
-    with closing(sqlite3.connect(settings.MAILBOX_PATH)) as other:
+    with closing(sqlite3.connect(settings.ENV.mailbox_path)) as other:
         other.execute(
             "CREATE TRIGGER full BEFORE INSERT ON mail WHEN NEW.subject = 'too much'"
             " BEGIN SELECT RAISE(ABORT, 'disk full'); END"
@@ -445,7 +446,7 @@ def test_an_origin_holds_nothing_but_scheme_host_and_port(url: str, origin: str)
 
 
 def test_without_a_mailbox_there_is_no_page(client: Client, settings: Any) -> None:
-    settings.MAILBOX_PATH = None
+    settings.ENV = settings.ENV.model_copy(update={"mailbox_path": None})
     assert client.get("/mailbox/").status_code == 404
 
 
@@ -593,6 +594,7 @@ def test_the_pages_allow_no_inline_script_or_style(client: Client, store: Store)
     for address in ("/mailbox/", "/mailbox/1/"):
         response = client.get(address)
         assert response["Content-Security-Policy"].startswith("default-src 'none'; style-src 'self';")
+        assert response["Referrer-Policy"] == "same-origin"
         assert " style=" not in response.content.decode()
         assert "<style" not in response.content.decode()
         assert "<script" not in response.content.decode()

@@ -1,4 +1,4 @@
-"""The pages under /mailbox/, there only where `settings.MAILBOX_PATH` is set."""
+"""The pages under /mailbox/, there only where MAILBOX_PATH is set."""
 
 from __future__ import annotations
 

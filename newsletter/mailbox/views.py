@@ -170,9 +170,10 @@ def _is_id(text: str) -> bool:
 
 
 def _store() -> Store:
-    if settings.MAILBOX_PATH is None:
+    path = settings.ENV.mailbox_path
+    if path is None:
         raise Http404("There is no mailbox here: MAILBOX_PATH is not set.")
-    return Store(settings.MAILBOX_PATH)
+    return Store(path)
 
 
 def _get(store: Store, mail_id: int) -> Stored:
@@ -185,6 +186,8 @@ def _get(store: Store, mail_id: int) -> Stored:
 def _page(request: HttpRequest, template: str, context: dict[str, Any], form_action: str = "") -> HttpResponse:
     response = render(request, template, context)
     response["Content-Security-Policy"] = f"{_PAGE_POLICY} {form_action}".rstrip()
+    # With the site's no-referrer a browser posts `Origin: null`, which the check of our own form rightly refuses.
+    response["Referrer-Policy"] = "same-origin"
     return response
 
 
