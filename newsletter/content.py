@@ -19,13 +19,12 @@ FREE_LEVEL = 0
 _UNWANTED = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ue000-\uf8ff\ufdd0-\ufdef\ufffe\uffff\ud800-\udfff]"
 )
+_LINE_END = re.compile("\r\n?|[\u2028\u2029]")
 
 
 def clean_text(text: str) -> str:
     """Text as authors and readers may give it: LF line ends, no control, bidi-override or private-use characters."""
-    return _UNWANTED.sub(
-        "", text.replace("\r\n", "\n").replace("\r", "\n").replace("\u2028", "\n").replace("\u2029", "\n")
-    )
+    return _UNWANTED.sub("", _LINE_END.sub("\n", text))
 
 
 def clean_line(text: str) -> str:

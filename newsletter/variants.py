@@ -16,7 +16,7 @@ def render(content: IssueContent, profile: Profile, *, dispatch_id: int) -> rend
 
     Raises rendering.RenderingError.
     """
-    individual = profile.tracking == TrackingMode.INDIVIDUAL
+    individual, off = profile.tracking == TrackingMode.INDIVIDUAL, profile.tracking == TrackingMode.OFF
 
     def link(url: str) -> str:
         return tracking.click_url(dispatch_id, url) + ("/" if individual else "")
@@ -25,7 +25,7 @@ def render(content: IssueContent, profile: Profile, *, dispatch_id: int) -> rend
         gate.view(content, profile),
         tracking=profile.tracking,
         text_only=profile.text_only,
-        link=None if profile.tracking == TrackingMode.OFF else link,
+        link=None if off else link,
         pixel_url=""
         if profile.tracking == TrackingMode.OFF
         else tracking.pixel_url(dispatch_id, individual=individual),

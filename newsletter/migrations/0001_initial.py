@@ -102,7 +102,7 @@ class Migration(migrations.Migration):
                 ('from_name', models.CharField(blank=True, help_text='Empty: the name.', max_length=100, validators=[newsletter.models.newsletters.validate_line])),
                 ('from_address', models.EmailField(default='newsletter@localhost.localdomain', max_length=254)),
                 ('reply_to', models.EmailField(blank=True, max_length=254)),
-                ('language', models.CharField(default='en', max_length=20, validators=[django.core.validators.RegexValidator('^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*\\Z')])),
+                ('language', models.CharField(default='en', max_length=20, validators=[django.core.validators.RegexValidator('^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*\\Z', 'Write a language like en or pt-BR.')])),
                 ('time_zone', models.CharField(default='UTC', max_length=64, validators=[newsletter.models.newsletters.validate_time_zone])),
                 ('postal_address', models.CharField(blank=True, help_text='Stands in every mail; the law asks for it.', max_length=300)),
                 ('upgrade_url', models.URLField(blank=True, help_text='Where a reader gets a higher tier.')),

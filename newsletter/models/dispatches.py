@@ -1,4 +1,4 @@
-"""The rows of the sending engine. Rows are the queue: whatever happens to a broker or a worker, they say what is left."""
+"""The rows of the sending engine. They are the queue: whatever a broker or a worker does, they say what is left."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from django.db.models.functions import Now
 from newsletter.content import ThemeContent, TrackingMode, clean_line
 
 COLOUR = RegexValidator(r"^#[0-9a-fA-F]{6}\Z", "Write a colour like #0b57d0.")
+LANGUAGE = RegexValidator(r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*\Z", "Write a language like en or pt-BR.")
 FONT = RegexValidator(r"^[A-Za-z0-9 ,'_-]+\Z", "Name fonts with letters, digits, spaces, hyphens, commas and quotes.")
 
 
@@ -52,9 +53,7 @@ class Newsletter(models.Model):
     from_name = models.CharField(max_length=100, blank=True, validators=[validate_line], help_text="Empty: the name.")
     from_address = models.EmailField(default="newsletter@localhost.localdomain")
     reply_to = models.EmailField(blank=True)
-    language = models.CharField(
-        max_length=20, default="en", validators=[RegexValidator(r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*\Z")]
-    )
+    language = models.CharField(max_length=20, default="en", validators=[LANGUAGE])
     time_zone = models.CharField(max_length=64, default="UTC", validators=[validate_time_zone])
     postal_address = models.CharField(
         max_length=300, blank=True, help_text="Stands in every mail; the law asks for it."
