@@ -11,7 +11,7 @@ from newsletter.authoring import markup
 _OPEN = "<!--"
 # Stands for a comment that is never closed while the text is parsed; clean text holds no private-use character.
 _UNCLOSED = "\ue010"
-_TOKEN = re.compile(rf"\\[!-/:-@\[-`{{-~]|`+|{_OPEN}|{_UNCLOSED}")
+_TOKEN = re.compile(rf"\\[!-/:-@\[-`{{-~]|`+|{_OPEN}|{_UNCLOSED}[ \t]*")
 _ONLY_MARKER = re.compile(r"[ \t]*(?:[-*+]|\d{1,9}[.)])?[ \t]*")
 _BLOCK_START = re.compile(r"[ \t]|[-*+>|#<]|\d{1,9}[.)]|```|~~~|$")
 
@@ -70,7 +70,7 @@ def _spans(text: str) -> list[tuple[int, int]]:
         elif match[0] == _OPEN:
             position = _end_of_comment(text, match.end())
             spans.append((match.start(), position))
-        elif match[0] == _UNCLOSED:
+        elif match[0][0] == _UNCLOSED:
             spans.append((match.start(), position))
         elif raw[line]:
             position = match.start() + 1
@@ -106,6 +106,9 @@ def _cut(text: str, spans: list[tuple[int, int]]) -> str:
             kept.append(line)
         elif not _ONLY_MARKER.fullmatch(rest := line.replace("\ue011", "")):
             kept.append(rest.rstrip() if line.endswith("\ue011") else rest)
-        elif kept and kept[-1].strip() and index + 1 < len(lines) and not _BLOCK_START.match(lines[index + 1]):
-            kept.append("")  # the comment stood between two paragraphs
+        elif kept and index + 1 < len(lines):
+            if kept[-1].strip() and not _BLOCK_START.match(lines[index + 1]):
+                kept.append("")  # the comment stood between two paragraphs
+            elif not kept[-1].strip() and not lines[index + 1].strip():
+                kept.pop()
     return "\n".join(kept)

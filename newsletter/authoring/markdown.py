@@ -55,6 +55,8 @@ def is_markdown(text: str, *, named: bool) -> bool:
             return True
         if token.type == "strong_open" and (named or token.markup == "**"):
             return True
+        if token.type in {"html_block", "html_inline"} and token.content.startswith("<!--"):
+            return True
     return False
 
 
@@ -64,6 +66,8 @@ def read(text: str, names: Mapping[str, KnownSection], *, title: str = "") -> Fo
     document = markup.parse(text)
     found = Found("", [], notes)
     marked = _headings(document)
+    if not marked:
+        document = markup.parse(_spread(document, names))
     after_title = 0
     if marked and _is_title(document, marked, title):
         found.title, after_title = marked[0].text, marked[0].end
@@ -104,6 +108,21 @@ def _headings(document: markup.Document) -> list[_Heading]:
         linked = any(child.type == "link_open" for child in inline.children or [])
         found.append(_Heading(int(token.tag[1:]), token.map[0], token.map[1], text, linked))
     return found
+
+
+def _spread(document: markup.Document, names: Mapping[str, KnownSection]) -> str:
+    """The text with a blank line between lines that are paragraphs of their own, as web editors give them.
+
+    A paragraph of several lines is one of those where a line of it is longer than anybody wraps, or is a heading.
+    """
+    spread: set[int] = set()
+    starts, _ = plain.heading_lines(document.lines, names)
+    for token in document.tokens:
+        if token.type == "paragraph_open" and token.level == 0 and token.map:
+            lines = range(*token.map)
+            if any(len(document.lines[index]) > plain.LONG_LINE or index in starts for index in lines):
+                spread.update(lines[1:])
+    return "\n".join(f"\n{line}" if index in spread else line for index, line in enumerate(document.lines))
 
 
 def _is_title(document: markup.Document, marked: Sequence[_Heading], title: str) -> bool:

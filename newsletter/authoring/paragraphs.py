@@ -32,6 +32,8 @@ _LINE_START = re.compile(r"(?P<sign>#{1,6}(?=\s|$)|>|[-+](?=\s|$))|(?P<digits>\d
 _DASHES = re.compile(r"(?<=\S) (?:—|–|--) (?=\S)| - (?=\S)")
 LEAD_LENGTH = 100  # characters before the dash; what is longer is a sentence with a dash in it
 _SENTENCE_END = re.compile(r"[^\W\d_]{4,}[.!?…][\"”’)]*\s+[\"“‘(]*[^\W\d_a-z]")
+_CONNECTED = re.compile(r"[^\W\d_]+, [^\W\d_A-Z]")  # "Third, society pushed back — hard."
+_PAIRED = re.compile(r"[^.!?]* — ")  # "For most of the year — and it was a long one — nobody asked."
 _SENTENCE_START = re.compile(r"[\"“‘'(\[]*[^\W_a-z]")
 
 
@@ -76,6 +78,11 @@ def to_markdown(lines: Sequence[str], *, items: bool) -> str:
 def is_list_line(line: str) -> bool:
     """Whether `line` begins with a bullet or a number."""
     return bool(_BULLET.fullmatch(line) or _NUMBER.fullmatch(line))
+
+
+def is_rule(line: str) -> bool:
+    """Whether `line` is drawn rather than written: dashes, underscores, asterisks or the like."""
+    return bool(_RULE.fullmatch(line))
 
 
 def escape(text: str) -> str:
@@ -131,15 +138,16 @@ def _width(indent: str) -> int:
 def _leads(texts: Sequence[str]) -> set[int]:
     """Indexes of the paragraphs whose lead is bold.
 
-    "Name (Maker) — Text" is an item wherever it stands. Without the brackets, a dash makes an item only where most of
-    the section is written so: in an essay it is a dash.
+    "Name (Maker) — Text" is an item wherever it stands. Without the brackets, a dash makes an item only where half of
+    the section or more is written so: in an essay it is a dash.
     """
     candidates = {index: parts for index, text in enumerate(texts) if (parts := _parts(text))}
     bracketed = {index for index, (lead, _, _) in candidates.items() if lead.endswith(")")}
     certain = {index for index in bracketed if _SENTENCE_START.match(candidates[index][2])}
     plausible = {index for index, (_, dash, _) in candidates.items() if dash.strip() != "-"} | bracketed
     several = len(plausible) >= 2 and 2 * len(plausible) >= len(texts)
-    return certain | plausible if several else certain
+    begun = any(_SENTENCE_START.match(candidates[index][2]) for index in plausible)
+    return certain | plausible if several and begun else certain
 
 
 def _parts(text: str) -> tuple[str, str, str] | None:
@@ -149,6 +157,8 @@ def _parts(text: str) -> tuple[str, str, str] | None:
         return None
     lead, rest = text[: match.start()], text[match.end() :]
     if _SENTENCE_END.search(lead) or "://" in lead or "{{" in lead or not any(char.isalnum() for char in lead):
+        return None
+    if _CONNECTED.match(lead) or (not _SENTENCE_START.match(rest) and _PAIRED.match(rest)):
         return None
     return lead, match[0], rest
 

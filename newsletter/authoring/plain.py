@@ -16,7 +16,7 @@ from newsletter.authoring import headings, paragraphs
 from newsletter.authoring.parsed import TITLE_LENGTH, Found, KnownSection
 
 HEADING_LENGTH = 120  # characters of a heading that no standing section vouches for
-_LONG_LINE = 100  # characters: a paragraph of its own, where lines are not wrapped
+LONG_LINE = 100  # characters: a paragraph of its own, where lines are not wrapped
 _WRAPPED_AT = 45  # characters: a shorter line ended because its paragraph did
 
 # They point at, tick off or greet; they never head a section.
@@ -43,12 +43,12 @@ def read(text: str, names: Mapping[str, KnownSection], *, title: str = "") -> Fo
     more = any(line.strip() for line in lines[first + 1 :])
     found = Found("", [])
     if title:
-        takes_first = headings.bare_name(title_line) == headings.bare_name(title)
+        is_title = headings.bare_name(title_line) == headings.bare_name(title)
     else:
-        takes_first = more and len(title_line) <= TITLE_LENGTH and not _begins_text(title_line, names)
-    if takes_first:
+        is_title = len(title_line) <= TITLE_LENGTH and not _begins_text(title_line, names)
+    if is_title:
         found.title = title_line
-        lines = lines[first + 1 :]
+        lines = lines[first + 1 :] if more else lines  # a single line is all the text there is
     lines = unwrapped(lines, names)
     starts, guessed = heading_lines(lines, names)
     if guessed:
@@ -57,10 +57,16 @@ def read(text: str, names: Mapping[str, KnownSection], *, title: str = "") -> Fo
     bounds = [-1, *sorted(starts), len(lines)]
     for start, end in itertools.pairwise(bounds):
         heading = " ".join(lines[start].split()) if start >= 0 else ""
-        body = paragraphs.to_markdown(lines[start + 1 : end], items=bool(heading))
+        body = paragraphs.to_markdown(_without_rules(lines[start + 1 : end]), items=bool(heading))
         if heading or body:
             found.sections.append((heading, body))
     return found
+
+
+def _without_rules(lines: Sequence[str]) -> Sequence[str]:
+    """`lines` without those that only set a section off from its neighbours."""
+    text = [index for index, line in enumerate(lines) if line.strip() and not paragraphs.is_rule(line)]
+    return lines[text[0] : text[-1] + 1] if text else []
 
 
 def unwrapped(lines: Sequence[str], names: Mapping[str, KnownSection]) -> list[str]:
@@ -72,7 +78,7 @@ def unwrapped(lines: Sequence[str], names: Mapping[str, KnownSection]) -> list[s
     broken = [(one, two) for one, two in pairs if not _CLOSED.search(one.rstrip())]
     lowered = [two for _, two in broken if two.lstrip()[:1].islower()]
     longest = max(map(len, lines), default=0)
-    if not pairs or longest > _LONG_LINE or 5 * len(broken) < 3 * len(pairs) or 3 * len(lowered) < len(pairs):
+    if longest > LONG_LINE or len(broken) < 3 or 5 * len(broken) < 3 * len(pairs) or 2 * len(lowered) < len(broken):
         return list(lines)
     joined: list[list[str]] = []
     open_line = False
@@ -162,14 +168,14 @@ def _title_case(words: Sequence[str]) -> bool:
 
 def _in_title_case(lines: Sequence[str], filled: Sequence[int], known: set[int], below: Mapping[int, int]) -> set[int]:
     """Short lines in title case above long ones, in a text of long paragraphs. One alone is no pattern."""
-    if not filled or median(len(lines[index]) for index in filled) < _LONG_LINE:
+    if not filled or median(len(lines[index]) for index in filled) < LONG_LINE:
         return set()
     found = {
         index
         for index in filled
         if index not in known and index in below and below[index] not in known and _titled_line(lines[index].strip())
     }
-    found = {index for index in found if below[index] not in found and len(lines[below[index]]) >= _LONG_LINE}
+    found = {index for index in found if below[index] not in found and len(lines[below[index]]) >= LONG_LINE}
     return found if len(found | known) >= 2 else set()
 
 
