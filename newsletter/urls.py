@@ -1,4 +1,36 @@
-from django.contrib import admin
-from django.urls import path
+"""Paths. What begins with one letter stands in sent mail for ever (`newsletter.tracking` writes it)."""
 
-urlpatterns = [path("admin/", admin.site.urls)]
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib import admin
+from django.urls import include, path
+
+from newsletter.views import errors, health, hits, issues, leaving, preferences, public
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("healthz", health.healthz, name="healthz"),
+    path("readyz", health.readyz, name="readyz"),
+    path("o/<str:token>", hits.pixel, name="pixel"),
+    path("o/d/<str:token>", hits.anonymous_pixel, name="anonymous-pixel"),
+    path("c/<str:static>", hits.click, name="click"),
+    path("c/<str:static>/<str:token>", hits.click, name="individual-click"),
+    path("u/<str:token>", leaving.unsubscribe, name="unsubscribe"),
+    path("u/<str:token>/undo", leaving.undo, name="undo"),
+    path("p/<str:token>", preferences.preferences, name="preferences"),
+    path("i/<str:token>", issues.for_reader, name="web-view"),
+]
+if settings.ENV.mailbox_path:
+    urlpatterns.append(path("mailbox/", include("newsletter.mailbox.urls")))
+urlpatterns += [
+    path("", public.home, name="home"),
+    path("<slug:slug>/", public.newsletter, name="newsletter"),
+    path("<slug:slug>/theme.css", public.theme, name="theme"),
+    path("<slug:slug>/<int:issue>/", issues.for_everybody, name="public-issue"),
+]
+
+handler400 = errors.bad_request
+handler403 = errors.forbidden
+handler404 = errors.not_found
+handler500 = errors.broken

@@ -1,0 +1,92 @@
+"""The open pixel and the redirect: they answer first of all, whatever happens to the note that is taken."""
+
+from __future__ import annotations
+
+import logging
+from base64 import b64decode
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.db import Error
+from django.http import HttpRequest, HttpResponse
+from django.utils.encoding import iri_to_uri, punycode
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_safe
+
+from newsletter import events, tracking
+from newsletter.views.pages import NotFound
+
+logger = logging.getLogger(__name__)
+
+GIF = b64decode("R0lGODlhAQABAIAAAAAAAAAAACH5BAEAAAAALAAAAAABAAEAAAICRAEAOw==")
+
+
+def _note(request: HttpRequest, kind: events.Kind, **what: Any) -> None:
+    """Record a hit; a database that is away costs the note, never the answer."""
+    try:
+        events.record(kind, hit=events.hit_of(request), **what)
+    except Error:
+        logger.exception("A hit was not recorded: %s %s", kind, what)
+
+
+def _pixel(status: int = 200) -> HttpResponse:
+    response = HttpResponse(GIF, content_type="image/gif", status=status)
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+@require_safe
+def pixel(request: HttpRequest, token: str) -> HttpResponse:
+    """The pixel of one delivery. A forged token gets the picture too, so that no mail shows a broken image."""
+    try:
+        delivery_id = tracking.read_delivery_token(token)
+    except tracking.BadToken:
+        return _pixel(status=404)
+    _note(request, events.Kind.OPEN, delivery_id=delivery_id)
+    return _pixel()
+
+
+@require_safe
+def anonymous_pixel(request: HttpRequest, token: str) -> HttpResponse:
+    """The pixel that all readers of a dispatch share."""
+    try:
+        dispatch_id = tracking.read_dispatch_token(token)
+    except tracking.BadToken:
+        return _pixel(status=404)
+    _note(request, events.Kind.OPEN, dispatch_id=dispatch_id)
+    return _pixel()
+
+
+@require_safe
+def click(request: HttpRequest, static: str, token: str = "") -> HttpResponse:
+    """Lead on to the URL in `static`; `token` says whose click it is, and one that is damaged costs only that."""
+    try:
+        dispatch_id, url = tracking.read_click(static)
+    except tracking.BadToken as error:
+        raise NotFound(
+            _("The link is incomplete, so we cannot tell where it leads. Open it from the mail again.")
+        ) from error
+    delivery_id = None
+    if token:
+        try:
+            delivery_id = tracking.read_delivery_token(token)
+        except tracking.BadToken:
+            logger.info("A click on dispatch %s came with a damaged delivery token", dispatch_id)
+    _note(request, events.Kind.CLICK, delivery_id=delivery_id, dispatch_id=dispatch_id, url=url)
+    response = HttpResponse(status=302)
+    response["Location"] = _location(url)
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def _location(url: str) -> str:
+    """`url` in ASCII: the host in Punycode, the rest percent-encoded, query and fragment kept."""
+    netloc = urlsplit(url).netloc
+    user, at, host = netloc.rpartition("@")
+    name, colon, port = host.partition(":")
+    if not name.isascii():
+        try:
+            url = url.replace(netloc, f"{user}{at}{punycode(name)}{colon}{port}", 1)
+        except UnicodeError:
+            logger.info("A link leads to a host that no domain name can stand for: %s", name)
+    return iri_to_uri(url)

@@ -1,0 +1,128 @@
+"""The weak preferences page: it may choose, pause and leave, and shows no address and no personal data."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from django import forms
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_http_methods
+
+from newsletter.models import StandingSection
+from newsletter.views import leaving, readers
+from newsletter.views.pages import page, private
+from subscribers import consent
+from subscribers.models import Subscriber, Subscription
+
+SOURCE = "preferences page"
+
+NOTICES = {
+    "saved": _("Your choices are saved."),
+    "paused": _("You will get no mail until you resume."),
+    "resumed": _("Mail comes again with the next issue."),
+    "left": _("You have left. No more issues will come."),
+    "left_all": _("You have left every newsletter of this site."),
+}
+
+
+class Choices(forms.Form):
+    """What a reader of one newsletter may choose: of the `offered` sections they want the `sections`, by id."""
+
+    offered = forms.TypedMultipleChoiceField(coerce=int, required=False)
+    sections = forms.TypedMultipleChoiceField(coerce=int, required=False)
+    text_only = forms.BooleanField(required=False)
+    tracking = forms.BooleanField(required=False)
+
+    def __init__(self, data: Any, *, sections: list[StandingSection]) -> None:
+        super().__init__(data)
+        for name in ("offered", "sections"):
+            field = cast("forms.TypedMultipleChoiceField", self.fields[name])
+            field.choices = [(section.pk, section.name) for section in sections]
+
+
+@csrf_exempt
+@require_http_methods(["GET", "HEAD", "POST"])
+def preferences(request: HttpRequest, token: str) -> HttpResponse:
+    """The page, and what its buttons do: `do` is one of save, pause, resume, leave and leave_all."""
+    reader = readers.find(token)
+    subscription = reader.subscription()
+    if reader.subscriber is None:
+        return private(page("nothing_kept", {}, newsletter=reader.newsletter))
+    sections = list(StandingSection.objects.filter(newsletter=reader.newsletter))
+    if request.method == "POST":
+        done = _do(request, reader, subscription, sections)
+        if done:
+            return private(HttpResponseRedirect(f"{reverse('preferences', args=[token])}?done={done}"))
+    muted = subscription.muted_sections if subscription else frozenset()
+    context = {
+        "token": token,
+        "subscription": subscription,
+        "sections": [(section, section.pk not in muted) for section in sections],
+        "text_only": reader.subscriber.text_only,
+        "tracking": reader.subscriber.tracking != Subscriber.Tracking.OFF,
+        "notice": NOTICES.get(request.GET.get("done", "")),
+        "refused": request.method == "POST",
+    }
+    status = 400 if request.method == "POST" else 200
+    return private(page("preferences", context, newsletter=reader.newsletter, status=status))
+
+
+def _do(
+    request: HttpRequest, reader: readers.Reader, subscription: Subscription | None, sections: list[StandingSection]
+) -> str:
+    """Do what the button said; the key of the notice, or "" where no button of the page says that."""
+    action = request.POST.get("do")
+    if action == "leave_all":
+        _leave_all(request, reader)
+        return "left_all"
+    if action == "save":
+        return _save(request, reader, subscription, sections)
+    if subscription is None:
+        return ""
+    if action == "pause":
+        consent.pause(subscription, source=SOURCE)
+        return "paused"
+    if action == "resume":
+        consent.resume(subscription, source=SOURCE)
+        return "resumed"
+    if action == "leave":
+        consent.unsubscribe(subscription, source=SOURCE)
+        leaving.note(request, reader.subscriber, reader.newsletter, delivery_id=reader.said.delivery_id)
+        return "left"
+    return ""
+
+
+def _save(
+    request: HttpRequest, reader: readers.Reader, subscription: Subscription | None, sections: list[StandingSection]
+) -> str:
+    form = Choices(request.POST, sections=sections)
+    if not form.is_valid() or reader.subscriber is None:
+        return ""
+    chosen = form.cleaned_data
+    tracking = Subscriber.Tracking.NEWSLETTER if chosen["tracking"] else Subscriber.Tracking.OFF
+    with transaction.atomic():
+        if subscription:
+            # A section that is newer than the page stays as it is.
+            muted = (subscription.muted_sections | set(chosen["offered"])) - set(chosen["sections"])
+            consent.choose_sections(subscription, muted=muted & {section.pk for section in sections})
+        consent.choose_tracking(reader.subscriber, tracking=tracking, source=SOURCE)
+        reader.subscriber.text_only = chosen["text_only"]
+        reader.subscriber.save(update_fields=["text_only"])
+    return "saved"
+
+
+def _leave_all(request: HttpRequest, reader: readers.Reader) -> None:
+    subscriptions = Subscription.objects.filter(subscriber=reader.subscriber).select_related("subscriber", "newsletter")
+    for subscription in subscriptions:
+        if consent.unsubscribe(subscription, source=SOURCE):
+            here = subscription.newsletter == reader.newsletter
+            leaving.note(
+                request,
+                reader.subscriber,
+                subscription.newsletter,
+                delivery_id=reader.said.delivery_id if here else None,
+            )

@@ -1,0 +1,56 @@
+"""What anybody may see: the newsletters of this site and their published issues."""
+
+from __future__ import annotations
+
+from datetime import date
+from zoneinfo import ZoneInfo
+
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from django.views.decorators.cache import cache_control
+from django.views.decorators.http import require_safe
+
+from newsletter import theming
+from newsletter.content import ThemeContent
+from newsletter.models import Dispatch, Newsletter, Theme
+from newsletter.views import issues
+from newsletter.views.pages import page
+
+ISSUES_PER_PAGE = 20
+
+
+@require_safe
+def home(request: HttpRequest) -> HttpResponse:
+    """The newsletters of this site."""
+    return page("home", {"newsletters": Newsletter.objects.order_by("name")})
+
+
+@require_safe
+def newsletter(request: HttpRequest, slug: str) -> HttpResponse:
+    """What a newsletter is about, and its published issues, newest first; `?page=` turns the page."""
+    found = get_object_or_404(Newsletter, slug=slug)
+    shown = Paginator(issues.published(slug), ISSUES_PER_PAGE).get_page(request.GET.get("page"))
+    entries = [
+        {
+            "content": dispatch.revision.content,
+            "path": issues.public_path(dispatch.issue, slug),
+            "date": dispatch.revision.content.date or _day(dispatch, found),
+        }
+        for dispatch in shown
+    ]
+    return page("newsletter", {"entries": entries, "shown": shown}, newsletter=found)
+
+
+def _day(dispatch: Dispatch, newsletter: Newsletter) -> date | None:
+    """The day on which it went out, by the newsletter's own clock."""
+    return dispatch.snapshot_at and dispatch.snapshot_at.astimezone(ZoneInfo(newsletter.time_zone)).date()
+
+
+@require_safe
+@cache_control(public=True, max_age=300)
+def theme(request: HttpRequest, slug: str) -> HttpResponse:
+    """The newsletter's colours as a stylesheet."""
+    found = get_object_or_404(Newsletter, slug=slug)
+    row = Theme.objects.filter(newsletter=found).first()
+    return HttpResponse(theming.stylesheet(row.content() if row else ThemeContent()), content_type="text/css")
