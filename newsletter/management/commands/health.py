@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from celery.beat import Scheduler
 from celery.utils.nodenames import default_nodename
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -15,7 +16,8 @@ from kombu.exceptions import OperationalError
 from newsletter.celery import app
 
 ANSWER_SECONDS = 5
-BEAT_SECONDS = 60  # beat rings every few seconds and notes each ring in its schedule file
+# Beat rings every few seconds and writes its schedule file every `sync_every` seconds while it does.
+BEAT_SECONDS = Scheduler.sync_every + 60
 
 
 class Command(BaseCommand):
@@ -63,4 +65,6 @@ def _check_beat(schedule: Path) -> None:
         raise CommandError(f"Beat has never rung: there is no {schedule}. Is it running with the same DATA_DIR?")
     age = time.time() - max(written)
     if age > BEAT_SECONDS:
-        raise CommandError(f"Beat has not rung for {age:.0f} seconds: is it running, and does Redis answer?")
+        raise CommandError(
+            f"Beat wrote its schedule {age:.0f} seconds ago and should have since: is it running, and does Redis answer?"
+        )
