@@ -60,9 +60,10 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(str(error)) from error
     from django.conf import settings
 
+    default = settings.DATABASES["default"]  # read here, so that pytest-django finds Django configured
     if config.getoption("--database") == "sqlite":
         # A file, where Django would keep a test database in memory: the programs that tests start share it.
-        settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = f"{os.environ[FOLDER]}/test.sqlite3"
+        default.setdefault("TEST", {})["NAME"] = f"{os.environ[FOLDER]}/test.sqlite3"
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
