@@ -25,10 +25,10 @@ LONGEST_WAIT = dt.timedelta(hours=1)
 OPEN = (Status.SENDING, Status.UNCONFIRMED)
 
 
-def _exclusion() -> Case:
-    """For a query over deliveries: why this reader may not be written to at this moment, or ""."""
+def _exclusion(newsletter_id: int) -> Case:
+    """For a query over deliveries of a newsletter: why this reader may not be written to at this moment, or ""."""
     subscription = Subscription.objects.filter(
-        subscriber=OuterRef("subscriber"), newsletter=OuterRef("dispatch__issue__newsletter")
+        subscriber=OuterRef("subscriber"), newsletter=newsletter_id
     ).annotate(exclusion=exclusion())
     return Case(
         When(subscriber=None, then=Value("erased")),
@@ -49,11 +49,12 @@ def claim(batch: Batch, *, attempt: Attempt, limit: int) -> int:
         leased_until__gt=Now(),
         dispatch__status=Dispatch.Status.SENDING,
     )
-    due = Delivery.objects.due().filter(Exists(allowed), batch=batch).annotate(exclusion=_exclusion()).order_by("pk")
+    reason = _exclusion(batch.dispatch.issue.newsletter_id)
+    due = Delivery.objects.due().filter(Exists(allowed), batch=batch).annotate(exclusion=reason).order_by("pk")
     with transaction.atomic():
         left = due.exclude(exclusion="")[:limit]
         Delivery.objects.filter(pk__in=left.values("pk"), status=Status.QUEUED).update(
-            status=Status.SKIPPED, reason=_exclusion(), settled_at=Now()
+            status=Status.SKIPPED, reason=reason, settled_at=Now()
         )
         chunk = due.filter(exclusion="")[:limit]
         return Delivery.objects.filter(pk__in=chunk.values("pk"), status=Status.QUEUED).update(

@@ -1,0 +1,388 @@
+"""Claim, hand over, note: against a real SMTP server that misbehaves as told, inside this process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import pytest
+from django.db import OperationalError, connection
+from django.db.models import F
+from django.utils import timezone
+
+from newsletter import deliveries, scheduling, sending, stats, tasks
+from newsletter.models import Attempt, Batch, Delivery, Dispatch, Event, Newsletter
+from newsletter.settings import ENV
+from subscribers import consent, tiers
+from subscribers.models import Membership, Subscription, Suppression, Tier
+from tests.making import make_dispatch, make_newsletter, make_reader
+from tests.smtp_sink import Session, SmtpSink
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Status = Delivery.Status
+
+
+def let_go_of_the_transport() -> None:
+    if hasattr(sending._local, "transport"):
+        sending._local.transport.close()
+        del sending._local.transport
+
+
+def use(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Hand over to the relay at `url` from here on."""
+    monkeypatch.setitem(ENV.__dict__, "smtp_url", url)
+    let_go_of_the_transport()
+
+
+@pytest.fixture
+def sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpSink]:
+    with SmtpSink() as running:
+        use(monkeypatch, running.url)
+        yield running
+        let_go_of_the_transport()
+
+
+def send(dispatch: Dispatch) -> sending.Sent:
+    """Send what is due of the dispatch's only batch."""
+    return sending.send_batch(Batch.objects.get(dispatch=dispatch))
+
+
+def at_the_first_message(do: Callable[[], object]) -> Callable[[Session], None]:
+    """An answer of the sink that calls `do`, in the sink's thread, while the first message is handed over."""
+    calls = iter([do])
+
+    def answer(_: Session) -> None:
+        for call in calls:
+            call()
+            connection.close()
+
+    return answer
+
+
+def statuses(dispatch: Dispatch) -> dict[str, int]:
+    report = stats.report(dispatch.issue)
+    assert stats.sums_agree(report)
+    return {
+        status.value: report[status.value] for status in Status if status != Status.SKIPPED and report[status.value]
+    }
+
+
+def test_every_reader_gets_one_mail(sink: SmtpSink) -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=5)
+    assert send(dispatch).claimed == 5
+    assert statuses(dispatch) == {"sent": 5}
+    assert all(sink.count(d.subscriber.address) == 1 for d in dispatch.deliveries.select_related("subscriber"))
+    scheduling.finish()
+    dispatch.refresh_from_db()
+    assert dispatch.status == Dispatch.Status.SENT
+
+
+def test_a_chunk_is_written_down_before_it_leaves(sink: SmtpSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENV.__dict__, "chunk_size", 2)
+    dispatch = make_dispatch(make_newsletter(), readers=5)
+    send(dispatch)
+    attempts = Attempt.objects.order_by("pk")
+    assert [attempt.accepted for attempt in attempts] == [2, 2, 1]
+    assert all(attempt.finished_at and attempt.transport == "smtp" for attempt in attempts)
+    assert Delivery.objects.exclude(attempt=None).count() == 5
+
+
+def test_a_task_delivered_twice_sends_once(sink: SmtpSink) -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=3)
+    send(dispatch)
+    assert send(dispatch).claimed == 0
+    assert sink.count() == 3
+
+
+def test_only_one_of_two_workers_gets_a_batch(sink: SmtpSink) -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=20)
+    batch = Batch.objects.get(dispatch=dispatch)
+    barrier, claimed = threading.Barrier(4), []
+
+    def worker() -> None:
+        barrier.wait()
+        claimed.append(sending.send_batch(Batch.objects.get(pk=batch.pk)).claimed)
+        let_go_of_the_transport()
+        connection.close()
+
+    workers = [threading.Thread(target=worker) for _ in range(4)]
+    for thread in workers:
+        thread.start()
+    for thread in workers:
+        thread.join()
+    assert sum(claimed) == 20
+    assert sink.count() == 20
+    assert statuses(dispatch) == {"sent": 20}
+
+
+def test_a_worker_without_the_lease_claims_nothing(sink: SmtpSink) -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=2)
+    batch = Batch.objects.get(dispatch=dispatch)
+    assert sending._take_lease(batch)
+    attempt = Attempt.objects.create(batch=batch, worker="w", transport="smtp", idempotency_key="1" * 32)
+    Batch.objects.filter(pk=batch.pk).update(leased_until=timezone.now() - timedelta(seconds=1))
+    assert deliveries.claim(batch, attempt=attempt, limit=10) == 0
+    assert not sending._renew_lease(batch)
+
+
+def test_skips_a_reader_who_left_after_the_snapshot(sink: SmtpSink) -> None:
+    weekly = make_newsletter()
+    stays, leaves, pauses, complains, goes = (make_reader(weekly) for _ in range(5))
+    dispatch = make_dispatch(weekly)
+    consent.unsubscribe(leaves, source="test")
+    consent.pause(pauses, source="test")
+    fingerprint = complains.subscriber.fingerprint
+    consent.suppress(fingerprint, reason=Suppression.Reason.COMPLAINT, source="test")
+    consent.erase(goes.subscriber, source="test")
+    send(dispatch)
+    report = stats.report(dispatch.issue)
+    assert report["skipped"] == {"erased": 1, "paused": 1, "suppressed": 1, "unsubscribed": 1}
+    assert report["sent"] == 1
+    assert stats.sums_agree(report)
+    assert [mail.rcpt for mail in sink.messages()] == [stays.subscriber.address]
+
+
+def test_skipped_readers_do_not_hold_up_the_rest(sink: SmtpSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENV.__dict__, "chunk_size", 2)
+    weekly = make_newsletter()
+    for subscription in [make_reader(weekly) for _ in range(7)][:5]:
+        subscription.save()
+    dispatch = make_dispatch(weekly)
+    Subscription.objects.filter(pk__in=Subscription.objects.order_by("pk")[:5].values("pk")).update(status="paused")
+    send(dispatch)
+    assert sink.count() == 2
+
+
+def test_an_upgrade_after_the_snapshot_unlocks_and_a_lapse_locks(sink: SmtpSink) -> None:
+    tiers.ensure_default()
+    weekly = make_newsletter()
+    upgrades, lapses = make_reader(weekly).subscriber, make_reader(weekly, tier="paid").subscriber
+    dispatch = make_dispatch(weekly, paid="The treasure lies under the oak")
+    Membership.objects.create(subscriber=upgrades, tier=Tier.objects.get(slug="founding"))
+    Membership.objects.filter(subscriber=lapses).update(ends_at=F("starts_at"))
+    send(dispatch)
+    assert b"treasure" in sink.messages(upgrades.address)[0].raw
+    assert b"treasure" not in sink.messages(lapses.address)[0].raw
+
+
+def test_a_refused_reader_fails_alone(sink: SmtpSink) -> None:
+    weekly = make_newsletter()
+    make_reader(weekly, "refuse550-ann@readers.example")
+    make_reader(weekly, "bob@readers.example")
+    dispatch = make_dispatch(weekly)
+    send(dispatch)
+    assert statuses(dispatch) == {"sent": 1, "failed": 1}
+    reply = Delivery.objects.get(status="failed").reply
+    assert reply.startswith("550")
+    assert "ann@" not in reply
+
+
+def test_what_the_relay_puts_off_waits_and_is_tried_again(sink: SmtpSink) -> None:
+    weekly = make_newsletter()
+    make_reader(weekly, "once-later451-ann@readers.example")
+    dispatch = make_dispatch(weekly)
+    send(dispatch)
+    delivery = Delivery.objects.get()
+    assert (delivery.status, delivery.tries) == ("queued", 1)
+    assert delivery.due_at is not None
+    assert delivery.due_at > timezone.now()
+    assert send(dispatch).claimed == 0
+    assert scheduling.to_ring() == []
+    Delivery.objects.update(due_at=timezone.now())
+    assert len(scheduling.to_ring()) == 1
+    send(dispatch)
+    assert statuses(dispatch) == {"sent": 1}
+    assert sink.count() == 1
+
+
+def test_the_wait_doubles_and_has_an_end() -> None:
+    for tries, expected in ((1, 60), (2, 120), (3, 240), (50, 3600)):
+        waits = [deliveries._back_off(tries, 60) for _ in range(50)]
+        assert expected / 2 <= min(waits) <= max(waits) <= expected * 1.5
+
+
+def test_mail_that_was_put_off_for_days_fails(sink: SmtpSink) -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=1)
+    Delivery.objects.update(tries=9)
+    Dispatch.objects.update(started_at=timezone.now() - deliveries.STALE - timedelta(hours=1))
+    scheduling.finish()
+    assert statuses(dispatch) == {"failed": 1}
+
+
+def test_a_relay_that_refuses_connections_leaves_no_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, "smtp://127.0.0.1:1")
+    dispatch = make_dispatch(make_newsletter(), readers=3)
+    send(dispatch)
+    assert statuses(dispatch) == {"queued": 3}
+    assert Delivery.objects.filter(due_at__gt=timezone.now()).count() == 3
+    let_go_of_the_transport()
+
+
+@pytest.mark.parametrize(
+    ("local", "expected"),
+    [("drop-at-rcpt-", "queued"), ("drop-after-dot-", "unconfirmed"), ("lose-after-dot-", "unconfirmed")],
+)
+def test_a_hang_up_leaves_a_doubt_only_after_the_last_byte(sink: SmtpSink, local: str, expected: str) -> None:
+    weekly = make_newsletter()
+    make_reader(weekly, f"{local}ann@readers.example")
+    dispatch = make_dispatch(weekly)
+    send(dispatch)
+    assert statuses(dispatch) == {expected: 1}
+
+
+def test_doubts_are_listed_and_settled_by_the_author(sink: SmtpSink) -> None:
+    weekly = make_newsletter()
+    make_reader(weekly, "once-lose-after-dot-ann@readers.example")
+    dispatch = make_dispatch(weekly)
+    send(dispatch)
+    scheduling.finish()
+    assert [row["id"] for row in stats.doubts(dispatch.issue)] == [Delivery.objects.get().pk]
+    scheduling.resend_unconfirmed(dispatch)
+    send(dispatch)
+    assert statuses(dispatch) == {"sent": 1}
+    assert sink.count() == 1
+
+
+def test_a_relay_that_refuses_the_sender_pauses_the_dispatch(monkeypatch: pytest.MonkeyPatch) -> None:
+    with SmtpSink(answers={"MAIL": "550 5.7.1 sender not allowed"}) as sink:
+        use(monkeypatch, sink.url)
+        dispatch = make_dispatch(make_newsletter(), readers=3)
+        tasks.send_batch(Batch.objects.get().pk)
+        dispatch.refresh_from_db()
+        assert dispatch.status == Dispatch.Status.PAUSED
+        assert "sender not allowed" in dispatch.pause_reason
+        assert statuses(dispatch) == {"queued": 3}
+        sink.answers.clear()
+        scheduling.resume(dispatch)
+        send(dispatch)
+        assert statuses(dispatch) == {"sent": 3}
+        let_go_of_the_transport()
+
+
+def test_no_chunk_is_claimed_after_a_pause(sink: SmtpSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENV.__dict__, "chunk_size", 1)
+    dispatch = make_dispatch(make_newsletter(), readers=5)
+    sink.answers["message"] = at_the_first_message(lambda: scheduling.pause(dispatch, "Enough."))
+    send(dispatch)
+    assert statuses(dispatch) == {"sent": 1, "queued": 4}
+    scheduling.resume(dispatch)
+    sink.answers.clear()
+    send(dispatch)
+    assert sink.count() == 5
+
+
+def test_a_cancelled_dispatch_finishes_its_chunk_and_skips_the_rest(
+    sink: SmtpSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENV.__dict__, "chunk_size", 1)
+    dispatch = make_dispatch(make_newsletter(), readers=3)
+    sink.answers["message"] = at_the_first_message(lambda: scheduling.cancel(dispatch))
+    send(dispatch)
+    scheduling.finish()
+    report = stats.report(dispatch.issue)
+    assert (report["sent"], report["skipped"]) == (1, {"cancelled": 2})
+    dispatch.refresh_from_db()
+    assert dispatch.finished_at
+
+
+def test_a_worker_frozen_past_its_lease_sends_nothing_more(sink: SmtpSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a frozen worker sees when it wakes: the monotonic clock has moved past its deadline."""
+    monkeypatch.setitem(ENV.__dict__, "lease_seconds", 60.5)
+    monkeypatch.setitem(ENV.__dict__, "smtp_timeout", 30.0)
+    dispatch = make_dispatch(make_newsletter(), readers=3)
+    real = deliveries.claimed
+
+    def claimed_then_frozen(attempt: Attempt) -> list[Delivery]:
+        rows = real(attempt)
+        end = time.monotonic() + 0.6
+        while time.monotonic() < end:
+            time.sleep(0.05)
+        return rows
+
+    monkeypatch.setattr(deliveries, "claimed", claimed_then_frozen)
+    send(dispatch)
+    assert sink.count() == 0
+    assert statuses(dispatch) == {"queued": 3}
+
+
+def test_rows_of_a_dead_worker_are_in_doubt_and_the_rest_goes_on(sink: SmtpSink) -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=4)
+    batch = Batch.objects.get()
+    assert sending._take_lease(batch)
+    attempt = Attempt.objects.create(batch=batch, worker="dead", transport="smtp", idempotency_key="1" * 32)
+    assert deliveries.claim(batch, attempt=attempt, limit=2) == 2
+    scheduling.take_back_expired()
+    assert statuses(dispatch) == {"sending": 2, "queued": 2}
+    Batch.objects.update(leased_until=timezone.now() - timedelta(seconds=1))
+    scheduling.take_back_expired()
+    assert statuses(dispatch) == {"unconfirmed": 2, "queued": 2}
+    send(dispatch)
+    assert statuses(dispatch) == {"unconfirmed": 2, "sent": 2}
+    scheduling.finish()
+    dispatch.refresh_from_db()
+    assert dispatch.status == Dispatch.Status.SENT
+
+
+def test_a_late_answer_settles_the_doubt_of_its_own_attempt_only(sink: SmtpSink) -> None:
+    make_dispatch(make_newsletter(), readers=2)
+    batch = Batch.objects.get()
+    assert sending._take_lease(batch)
+    late = Attempt.objects.create(batch=batch, worker="late", transport="smtp", idempotency_key="1" * 32)
+    deliveries.claim(batch, attempt=late, limit=2)
+    deliveries.doubt(batch)
+    own, other = Delivery.objects.order_by("pk")
+    newer = Attempt.objects.create(batch=batch, worker="new", transport="smtp", idempotency_key="2" * 32)
+    Delivery.objects.filter(pk=other.pk).update(attempt=newer, status=Status.SENDING)
+    accepted = [
+        deliveries.Outcome(delivery_id=row.pk, result=deliveries.Result.ACCEPTED, reply="250 ok")
+        for row in (own, other)
+    ]
+    deliveries.note(late, accepted, tries={own.pk: 1, other.pk: 1}, retry_seconds=1)
+    own.refresh_from_db()
+    other.refresh_from_db()
+    assert (own.status, other.status) == ("sent", "sending")
+
+
+def test_an_outcome_that_the_database_refuses_is_kept_until_it_takes_it(
+    sink: SmtpSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=2)
+    real, refusals = deliveries.note, iter([True, True, False])
+
+    def full_disk(*args: object, **options: object) -> None:
+        if next(refusals):
+            raise OperationalError("database or disk is full")
+        real(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(deliveries, "note", full_disk)
+    send(dispatch)
+    assert statuses(dispatch) == {"sent": 2}
+    assert sink.count() == 2
+
+
+def test_readers_without_tracking_get_plain_links_and_no_pixel(sink: SmtpSink) -> None:
+    weekly = make_newsletter(tracking=Newsletter.Tracking.OFF)
+    reader = make_reader(weekly).subscriber
+    send(make_dispatch(weekly))
+    html = sink.messages(reader.address)[0].parsed().get_body(("html",)).get_content()  # type: ignore[union-attr]
+    assert "https://example.com/a?b=c#d" in html
+    assert "/o/" not in html
+    assert not Event.objects.exists()
+
+
+def test_headers_let_a_mail_program_unsubscribe(sink: SmtpSink) -> None:
+    weekly = make_newsletter()
+    reader = make_reader(weekly).subscriber
+    send(make_dispatch(weekly))
+    mail = sink.messages(reader.address)[0].parsed()
+    assert mail["To"].addresses[0].addr_spec == reader.address
+    assert mail["List-Unsubscribe"].startswith("<http://127.0.0.1:8000/u/")
+    assert mail["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    assert mail["Precedence"] == "bulk"
+    assert "weekly.127.0.0.1" in mail["List-Id"]
+    assert mail["Feedback-ID"].count(":") == 3
+    assert mail["Message-ID"]
+    assert mail["Date"]
