@@ -1,0 +1,61 @@
+"""The only package that talks SMTP or to a provider: hands messages over and says what became of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from newsletter.message import Compiled, Reader, Sender
+from newsletter.settings import ENV
+from newsletter.transports.outcomes import Outcome, Result
+
+__all__ = ["Outcome", "Result", "Transport", "longest_wait", "open_transport", "problems"]
+
+
+class Transport(Protocol):
+    """A way out, with one connection of its own that is kept open: each thread has its own transport."""
+
+    @property
+    def name(self) -> str:
+        """What an Attempt notes: `smtp`, or the provider's name."""
+
+    def hand_over(
+        self, compiled: Compiled, sender: Sender, readers: Sequence[Reader], *, deadline: float
+    ) -> list[Outcome]:
+        """One outcome per reader, in their order. Faults of the network and of the other side are outcomes.
+
+        `deadline` is on the clock of `time.monotonic`: no message begins to leave after it; the rest is LATER.
+        """
+
+    def close(self) -> None:
+        """Let the connection go; the next `hand_over` opens another."""
+
+
+def open_transport() -> Transport:
+    """The transport the settings name: a provider's, else SMTP. Opens no connection yet.
+
+    Raises ImproperlyConfigured or AnymailConfigurationError where `problems` has something to say.
+    """
+    if ENV.provider:
+        from newsletter.transports import provider
+
+        return provider.ProviderTransport(ENV.provider)
+    from newsletter.transports import smtp
+
+    return smtp.SmtpTransport(ENV.smtp_url, timeout=ENV.smtp_timeout)
+
+
+def longest_wait() -> float:
+    """Seconds that one message may take once it has begun to leave: what a lease must outlast its deadline by."""
+    return 2 * ENV.smtp_timeout
+
+
+def problems() -> list[str]:
+    """What is wrong with the settings of the way out, a sentence each; empty when mail can be handed over."""
+    if ENV.provider:
+        from newsletter.transports import provider
+
+        return provider.problems(ENV.provider)
+    from newsletter.transports import smtp
+
+    return smtp.problems(ENV.smtp_url)

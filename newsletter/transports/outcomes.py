@@ -1,0 +1,49 @@
+"""What became of a message that was handed over: the words both transports answer in."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from newsletter.content import clean_line
+
+MAX_REPLY = 300
+_ADDRESS = re.compile(r"""(?:"[^"]*"|[^\s<>"'(),:;\[\]]+)@[^\s<>"'(),:;]+""")
+
+
+class Result(StrEnum):
+    """How far a message got. Only UNKNOWN leaves a doubt."""
+
+    ACCEPTED = "accepted"
+    LATER = "later"  # certainly not sent: try again
+    REFUSED = "refused"  # not for this reader, whenever it is tried
+    SENDER_REFUSED = "sender_refused"  # nobody's mail will go: pause the dispatch
+    UNKNOWN = "unknown"  # the last byte may have left and no answer came
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one delivery's message.
+
+    `reply` is what the other side said, made by `one_line`; `provider_id` the provider's own id of the message or "";
+    `retry_after` the seconds the other side asks to wait, where it does.
+    """
+
+    delivery_id: int
+    result: Result
+    reply: str
+    provider_id: str = ""
+    retry_after: float | None = None
+
+
+def one_line(reply: str, *addresses: str) -> str:
+    """`reply` on one line of at most MAX_REPLY characters, without `addresses` and anything that looks like one.
+
+    Addresses stand in one column only; what is noted of a delivery must not bring them back.
+    """
+    line = clean_line(reply)
+    for address in filter(None, addresses):
+        for written in (address, address.replace("@", "=")):
+            line = re.sub(re.escape(written), "(address)", line, flags=re.IGNORECASE)
+    return _ADDRESS.sub("(address)", line)[:MAX_REPLY]

@@ -1,0 +1,159 @@
+"""What a provider's answer, or the lack of one, means for the message."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import requests
+from anymail.exceptions import AnymailAPIError, AnymailError, AnymailInvalidAddress, AnymailUnsupportedFeature  # type: ignore[import-untyped]
+from anymail.message import AnymailStatus  # type: ignore[import-untyped]
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError, ProxyError
+
+from newsletter.transports.outcomes import Result
+
+_BY_STATUS = {
+    "sent": Result.ACCEPTED,
+    "queued": Result.ACCEPTED,
+    "invalid": Result.REFUSED,
+    "rejected": Result.REFUSED,
+    "failed": Result.LATER,
+    "unknown": Result.UNKNOWN,
+}
+_NOT_NOW = frozenset({408, 425, 429, 503})
+# Key, payment, right or sending domain: the same for every reader. Mailgun says 404 for an unknown domain.
+_SENDER = frozenset({401, 402, 403, 404})
+# The call went nowhere: the connection was not made.
+_BEFORE_THE_CALL = (NewConnectionError, NameResolutionError, ConnectTimeoutError, ProxyError, ssl.SSLError)
+_WRONG_ADDRESS = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema,
+    requests.exceptions.InvalidHeader,
+)
+# Codes in Postmark's own body, all under HTTP 422: unknown or unconfirmed sender, no credit, account not approved.
+_POSTMARK_SENDER = frozenset({400, 401, 405, 412, 413})
+# boto3 raises these by name from modules it makes as it runs.
+_SES_NOT_SENT = frozenset({"EndpointConnectionError", "ConnectTimeoutError", "ProxyConnectionError", "SSLError"})
+_SES_SENDER = frozenset(
+    {"NoCredentialsError", "PartialCredentialsError", "NoRegionError"}
+    | {"AccountSuspendedException", "SendingPausedException", "MailFromDomainNotVerifiedException"}
+)
+_SES_NOT_NOW = frozenset({"TooManyRequestsException", "LimitExceededException", "Throttling", "ThrottlingException"})
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The result, what was said, the provider's id of the message, and the seconds it asks to wait."""
+
+    result: Result
+    reply: str
+    provider_id: str = ""
+    retry_after: float | None = None
+
+
+def of_status(status: AnymailStatus) -> Answer:
+    """What the provider said of the one recipient."""
+    said = next(iter(status.recipients.values()), None)
+    if said is None:
+        return Answer(Result.UNKNOWN, "The provider's answer does not name the reader.")
+    return Answer(_BY_STATUS.get(said.status, Result.UNKNOWN), f"{said.status}", said.message_id or "")
+
+
+def of_error(error: AnymailError) -> Answer:
+    """What an error means: whether the call was made, and who is to blame."""
+    if isinstance(error, (AnymailInvalidAddress, AnymailUnsupportedFeature)):
+        return Answer(Result.REFUSED, f"The address or message is not supported by this route: {first_line(error)}")
+    response = getattr(error, "response", None)
+    if isinstance(response, requests.Response):
+        return _of_response(response, error)
+    if isinstance(error, requests.RequestException):
+        return _of_network(error)
+    if isinstance(error, AnymailAPIError):
+        return _of_ses(error, response)
+    return Answer(Result.SENDER_REFUSED, first_line(error))  # the call could not be put together
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _of_response(response: requests.Response, error: AnymailError) -> Answer:
+    code = response.status_code
+    reply = f"{code} {_said(response) or first_line(error)}"
+    if code in _NOT_NOW:
+        return Answer(Result.LATER, reply, retry_after=_retry_after(response.headers.get("Retry-After", "")))
+    if code in _SENDER or (code == 422 and _json(response).get("ErrorCode") in _POSTMARK_SENDER):
+        return Answer(Result.SENDER_REFUSED, reply)
+    if 400 <= code < 500:
+        return Answer(Result.REFUSED, reply)
+    # A 2xx that cannot be read, any other 5xx: the call arrived, the message may have been taken before it failed.
+    return Answer(Result.UNKNOWN, reply)
+
+
+def _of_network(error: requests.RequestException) -> Answer:
+    reply = first_line(error.__cause__ or error)
+    if isinstance(error, _WRONG_ADDRESS):
+        return Answer(Result.SENDER_REFUSED, reply)
+    if isinstance(error, requests.ConnectTimeout) or any(
+        isinstance(cause, _BEFORE_THE_CALL) for cause in _causes(error)
+    ):
+        return Answer(Result.LATER, reply)
+    return Answer(Result.UNKNOWN, reply)
+
+
+def _of_ses(error: AnymailAPIError, response: Any) -> Answer:
+    details = response if isinstance(response, dict) else {}
+    name = details.get("Error", {}).get("Code") or type(error.__cause__).__name__
+    code = details.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if name in _SES_NOT_NOW or name in _SES_NOT_SENT or code in _NOT_NOW:
+        result = Result.LATER
+    elif name in _SES_SENDER or code in _SENDER:
+        result = Result.SENDER_REFUSED
+    else:
+        result = Result.REFUSED if 400 <= code < 500 else Result.UNKNOWN
+    return Answer(result, first_line(error))
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """`error` and what led to it, as Python, requests and urllib3 each keep it."""
+    waiting: list[object] = [error]
+    seen: set[int] = set()
+    while waiting:
+        cause = waiting.pop()
+        if not isinstance(cause, BaseException) or id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        yield cause
+        waiting += [cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args]
+
+
+def _said(response: requests.Response) -> str:
+    body = _json(response)
+    said = body.get("message") or body.get("Message") or body.get("error") or ""
+    return said if isinstance(said, str) else ""
+
+
+def _json(response: requests.Response) -> dict[str, Any]:
+    try:
+        body = response.json()
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _retry_after(value: str) -> float | None:
+    """Seconds from a Retry-After header (RFC 9110 section 10.2.3): a number or a date; None where it is neither."""
+    if value.strip().isascii() and value.strip().isdigit():
+        return float(value)
+    try:
+        when = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    when = when if when.tzinfo else when.replace(tzinfo=dt.UTC)
+    return max(0.0, (when - dt.datetime.now(dt.UTC)).total_seconds())
