@@ -27,16 +27,15 @@ def remove(text: str) -> tuple[str, list[str]]:
     close = text.rfind("-->")
     last_open = close if close >= 0 else 0
     marked = text[:last_open] + text[last_open:].replace(_OPEN, _UNCLOSED)
-    spans: list[tuple[int, int]] = []
-    notes: list[str] = []
-    for start, end in _spans(marked):
-        if marked[start] == _UNCLOSED:
-            line = marked.count("\n", 0, start) + 1
-            notes.append(
-                f"The comment opened in line {line} of the text is never closed, so its text was kept: "
-                "close it with --> or delete it."
-            )
-        spans.append((start, end))
+    spans = _spans(marked)
+    unclosed = next((start for start, _ in spans if marked[start] == _UNCLOSED), None)
+    notes = []
+    if unclosed is not None:
+        line = marked.count("\n", 0, unclosed) + 1
+        notes.append(
+            f"The comment opened in line {line} of the text is never closed, so its text was kept: "
+            "close it with --> or delete it."
+        )
     return _cut(marked, spans).replace(_UNCLOSED, _OPEN), notes
 
 

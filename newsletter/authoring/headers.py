@@ -99,7 +99,7 @@ def _yaml(head: str, above: int) -> dict[str, str] | None:
     except yaml.MarkedYAMLError as error:
         line = above + (error.problem_mark.line if error.problem_mark else 0) + 1
         raise ImportRefused(_broken(line, error.problem or "it is not valid YAML")) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise ImportRefused(_broken(above + 1, "it is not valid YAML")) from error
     if root is None:
         return {}

@@ -1,4 +1,7 @@
-"""The one place that calls the Markdown parser: CommonMark with tables and footnotes, seen by lines."""
+"""Markdown seen by lines, for cutting it up: the flavour that `newsletter.markdown` renders, parsed for its line maps.
+
+Footnotes stay where they are written, and links keep the label of the definition they use.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ _SHIELD = re.compile("\ue000(\\d+)\ue001")
 
 
 def _parser() -> MarkdownIt:
-    parser = MarkdownIt("commonmark", {"store_labels": True}).enable("table")
+    parser = MarkdownIt("commonmark", {"store_labels": True}).enable(["table", "strikethrough"])
     return parser.use(footnote_plugin, move_to_end=False)
 
 

@@ -31,7 +31,7 @@ _LINE_START = re.compile(r"(?P<sign>#{1,6}(?=\s|$)|>|[-+](?=\s|$))|(?P<digits>\d
 
 _DASHES = re.compile(r"(?<=\S) (?:—|–|--) (?=\S)| - (?=\S)")
 LEAD_LENGTH = 100  # characters before the dash; what is longer is a sentence with a dash in it
-_SENTENCE_END = re.compile(r"[^\W\d_]{4,}[.!?…][\"”’)]*\s+[\"“‘(]*[^\W\d_a-z]")
+_SENTENCE_END = re.compile(r"[^\W\d_A-Z]{3,}[.!?…][\"”’)]*\s+[\"“‘(]*[^\W\d_a-z]")
 _CONNECTED = re.compile(r"[^\W\d_]+, [^\W\d_A-Z]")  # "Third, society pushed back — hard."
 _PAIRED = re.compile(r"[^.!?]* — ")  # "For most of the year — and it was a long one — nobody asked."
 _SENTENCE_START = re.compile(r"[\"“‘'(\[]*[^\W_a-z]")
