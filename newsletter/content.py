@@ -21,10 +21,16 @@ _UNWANTED = re.compile(
 )
 _LINE_END = re.compile("\r\n?|[\u2028\u2029]")
 
+# The renderer's marks as Markdown would decode them from an entity, or leave them in an address.
+_ENCODED_MARKS = re.compile(r"%EE%80%8[0-3]|&#x0*E00[0-3];?|&#0*5734[4-7];?", re.IGNORECASE)
+
 
 def clean_text(text: str) -> str:
     """Text as authors and readers may give it: LF line ends, no control, bidi-override or private-use characters."""
-    return _UNWANTED.sub("", _LINE_END.sub("\n", text))
+    text = _UNWANTED.sub("", _LINE_END.sub("\n", text))
+    while _ENCODED_MARKS.search(text):
+        text = _ENCODED_MARKS.sub("", text)
+    return text
 
 
 def clean_line(text: str) -> str:

@@ -32,7 +32,7 @@ _BODY = re.compile(
 )
 _OPEN, _CLOSE = "\ue000", "\ue001"
 # The percent-encoded form appears where Markdown put a marker into a link target.
-_MARKER = re.compile(r"(?:\ue000|%EE%80%80)(\d+)(?:\ue001|%EE%80%81)", re.IGNORECASE)
+_MARKER = re.compile(r"(?:\ue000|%EE%80%80)(\d+)(?:\ue001|%EE%80%81)")
 
 
 class FieldError(ValueError):

@@ -23,6 +23,22 @@ from newsletter.content import clean_line, clean_text
 
 BUTTON_CLASS = "button"  # an author writes `[Label](https://…){.button}` on a line of its own
 CODE = frozenset({"code_inline", "code_block", "fence"})  # where merge fields are text like any other
+# The elements of HTML, current and past. Anything else between angle brackets is text, such as Vec<String>.
+_HTML = frozenset(
+    (
+        *("a", "abbr", "acronym", "address", "applet", "area", "article", "aside", "audio", "b", "base", "bdi", "bdo"),
+        *("big", "blink", "blockquote", "body", "br", "button", "canvas", "caption", "center", "cite", "code", "col"),
+        *("colgroup", "data", "datalist", "dd", "del", "details", "dfn", "dialog", "dir", "div", "dl", "dt", "em"),
+        *("embed", "fieldset", "figcaption", "figure", "font", "footer", "form", "frame", "frameset", "h1", "h2", "h3"),
+        *("h4", "h5", "h6", "head", "header", "hgroup", "hr", "html", "i", "iframe", "img", "input", "ins", "kbd"),
+        *("label", "legend", "li", "link", "main", "map", "mark", "marquee", "math", "menu", "meta", "meter", "nav"),
+        *("nobr", "noframes", "noscript", "object", "ol", "optgroup", "option", "output", "p", "param", "picture"),
+        *("plaintext", "pre", "progress", "q", "rp", "rt", "ruby", "s", "samp", "script", "search", "section"),
+        *("select", "slot", "small", "source", "span", "strike", "strong", "style", "sub", "summary", "sup", "svg"),
+        *("table", "tbody", "td", "template", "textarea", "tfoot", "th", "thead", "time", "title", "tr", "track"),
+        *("tt", "u", "ul", "var", "video", "wbr", "xmp"),
+    )
+)
 LINK_FIELDS = frozenset(name for name in fields.MERGE_FIELDS if name.endswith("_url"))  # may be a link's target
 
 _PARSER = (
@@ -87,6 +103,15 @@ class Document:
         """`text` of a token, or HTML made of tokens, with its markers exchanged for those of `slots`."""
         return fields.replace_markers(text, lambda index: slots.marker(self.slot(index)))
 
+    def plain(self) -> str:
+        """The words alone, on one line, with merge fields as written: to name a heading by."""
+        words = (token.content for token in flat(self.tokens) if token.type == "text" or token.type in CODE)
+        return " ".join(self.as_written("".join(words)).split())
+
+    def without_links(self) -> Document:
+        """The document with its links undone, only their labels left."""
+        return replace(self, tokens=tuple(_without_links(self.tokens)))
+
     def blocks(self) -> list[Block]:
         """The document cut into blocks. A run of prose (paragraphs, lists, headings) is one block."""
         return list(_blocks(self.tokens))
@@ -120,6 +145,9 @@ def _document(source: str, *, inline: bool) -> Document:
 
     shielded = fields.FIELD.sub(shield, source)
     tokens = tuple(_PARSER.parseInline(shielded) if inline else _PARSER.parse(shielded))
+    for token in flat(tokens):
+        if token.type == "html_inline" and not _is_html(token.content):
+            token.type = "text"
     document = Document(tokens, tuple(written), ())
     return replace(document, errors=tuple(dict.fromkeys(_errors(document))))
 
@@ -140,6 +168,11 @@ def _errors(document: Document) -> Iterator[str]:
                 yield f"{written} cannot be an address; a link leads to an address as it is, or to one of: {known}."
 
 
+def _is_html(tag: str) -> bool:
+    name = re.match(r"</?([A-Za-z][A-Za-z0-9-]*)", tag)
+    return name is None or name[1].lower() in _HTML
+
+
 def _is_address_field(document: Document, target: str) -> bool:
     found = fields.indexes(target)
     return len(found) == 1 and not fields.without_markers(target) and document.slot(found[0]).name in LINK_FIELDS
@@ -153,6 +186,13 @@ def flat(tokens: Iterable[Token]) -> Iterator[Token]:
             if token.type == "inline":
                 continue
         yield token
+
+
+def _without_links(tokens: Iterable[Token]) -> Iterator[Token]:
+    for token in tokens:
+        is_raw_link = token.type == "html_inline" and re.match(r"</?a[\s>]", token.content, re.IGNORECASE)
+        if token.type not in ("link_open", "link_close") and not is_raw_link:
+            yield token.copy(children=list(_without_links(token.children))) if token.children else token
 
 
 def _blocks(tokens: Sequence[Token]) -> Iterator[Block]:

@@ -163,10 +163,11 @@ class _Html:
             heading = self._safe(section.heading, section.heading.tokens, Outline(1))
             pieces.append(self._fill("heading", html=heading))
         outline = Outline(2 if section.name else 1)
-        pieces += [self._block(body, block, outline) for block in body.blocks()]
+        for index, block in enumerate(body.blocks()):
+            pieces.append(self._block(body, block, outline, first=bool(section.name) and index == 0))
         return mark_safe("".join(pieces))  # noqa: S308 - made of partials
 
-    def _block(self, document: Document, block: Block, outline: Outline) -> SafeString:
+    def _block(self, document: Document, block: Block, outline: Outline, *, first: bool) -> SafeString:
         if block.kind == BlockKind.DIVIDER:
             return self._fill("divider")
         if block.kind == BlockKind.IMAGE:
@@ -174,7 +175,7 @@ class _Html:
         if block.kind == BlockKind.BUTTON:
             return self._button(document, block, outline)
         html = self._safe(document, block.tokens, outline)
-        return self._fill(block.kind.value, html=html) if html else SafeString()
+        return self._fill(block.kind.value, html=html, first=first) if html else SafeString()
 
     def _image(self, document: Document, block: Block) -> SafeString:
         token = block.tokens[-1]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from newsletter import fields, gate, markdown
-from newsletter.content import IssueContent, SectionContent, clean_line
+from newsletter.content import IssueContent, SectionContent
 from newsletter.gate import LockedSection
 
 
 @dataclass(frozen=True)
 class ReadSection:
-    """One section; `body` is None where it is locked."""
+    """One section. Where it is locked, `body` is None and its heading links to nothing."""
 
     name: str
     heading: markdown.Document
@@ -57,5 +57,7 @@ def everything(issue: IssueContent) -> gate.View:
 
 
 def _section(section: SectionContent | LockedSection) -> ReadSection:
-    body = markdown.parse(section.body) if isinstance(section, SectionContent) else None
-    return ReadSection(clean_line(section.heading), markdown.parse_line(section.heading), body)
+    heading = markdown.parse_line(section.heading)
+    if isinstance(section, LockedSection):
+        return ReadSection(heading.plain(), heading.without_links(), None)
+    return ReadSection(heading.plain(), heading, markdown.parse(section.body))

@@ -20,7 +20,6 @@ from newsletter.rendering.html import checkbox
 from newsletter.rendering.page import Page
 
 WIDTH = 76
-_UNWRAPPED = 10_000
 _LINK = re.compile("\ue002(\\d+)\ue003")  # stands behind a link's label until its paragraph is whole
 _UNSEEN = frozenset({"script", "style", "iframe", "noscript", "title"})
 _BREAKS = frozenset({"br", "p", "div", "li", "tr", "summary", "dt", "dd", "figure", "figcaption", "blockquote"})
@@ -108,7 +107,7 @@ class Writer:
     def _table(self, node: SyntaxTreeNode, document: Document, width: int) -> list[str]:
         """Columns where they fit, else one `heading: value` line per cell."""
         rows = [
-            [" ".join(self._paragraph(cell.children[0], document, _UNWRAPPED)) for cell in row.children]
+            [self._cell(cell.children[0], document) for cell in row.children]
             for part in node.children
             for row in part.children
         ]
@@ -133,17 +132,27 @@ class Writer:
         inline.write(node.children)
         return self._laid_out(inline, width)
 
+    def _cell(self, node: SyntaxTreeNode, document: Document) -> str:
+        inline = _Inline(self.page, document)
+        inline.write(node.children)
+        return " ".join(self._with_numbers("".join(inline.out), inline.addresses).split())
+
     def _laid_out(self, inline: _Inline, width: int) -> list[str]:
         written = "".join(inline.out).strip()
         only = _LINK.search(written)
         if len(inline.addresses) == 1 and only and only.end() == len(written):
             return [*_wrapped(written[: only.start()], width), inline.addresses[0]]
-        return _wrapped(_LINK.sub(lambda match: self._number(inline.addresses[int(match[1])]), written), width)
+        return _wrapped(self._with_numbers(written, inline.addresses), width)
 
-    def _number(self, address: str) -> str:
-        self.numbered += 1
-        self.references.append(f"[{self.numbered}] {address}")
-        return f" [{self.numbered}]"
+    def _with_numbers(self, written: str, addresses: Sequence[str]) -> str:
+        """`written` with a number behind each label; the addresses go to `references`."""
+
+        def number(match: re.Match[str]) -> str:
+            self.numbered += 1
+            self.references.append(f"[{self.numbered}] {addresses[int(match[1])]}")
+            return f" [{self.numbered}]"
+
+        return _LINK.sub(number, written)
 
 
 class _Inline(HTMLParser):
@@ -218,8 +227,7 @@ class _Inline(HTMLParser):
         label = "".join(self.out[start:]).strip()
         if not address or address.startswith("#"):
             return
-        if label in (target, target.removeprefix("mailto:")):
-            self.out[start:] = [address.removeprefix("mailto:")]
+        if address == target and label in (target, target.removeprefix("mailto:")):
             return
         self.addresses.append(address)
         self.out.append(f"\ue002{len(self.addresses) - 1}\ue003")
