@@ -118,7 +118,7 @@ def compile(rendered: Rendered, sender: Sender) -> Compiled:
         # "=_" occurs neither in quoted-printable nor in base64 (RFC 2045 section 6.7), so no body holds the boundary.
         digest = hashlib.sha256(repr((rendered.subject, rendered.text, rendered.html, rendered.slots, sender)).encode())
         boundary = f"=_{digest.hexdigest()[:32]}"
-        opening = f'Content-Type: multipart/alternative; boundary="{boundary}"\r\n\r\n--{boundary}\r\n'.encode()
+        opening = f'Content-Type: multipart/alternative;\r\n boundary="{boundary}"\r\n\r\n--{boundary}\r\n'.encode()
         between = f"\r\n--{boundary}\r\n".encode()
         parts = (
             (opening + _part_headers("plain", text_body), text_body),
