@@ -116,7 +116,6 @@ def frame(request: HttpRequest, mail_id: int) -> HttpResponse:
         raise Http404("This mail has no HTML part.")
     response = HttpResponse(_links_in_new_tab(letter.html))
     response["Content-Security-Policy"] = _MAIL_POLICY
-    response["Referrer-Policy"] = "no-referrer"
     return response
 
 
