@@ -21,6 +21,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ def find_redis(folder: Path, environ: Mapping[str, str] = os.environ) -> Server 
     if named := environ.get("REDIS_URL", ""):
         _require_answer("REDIS_URL", named, _ask_redis)
         return Server(named, "environment")
-    return next((server for found in _redis_programs() if (server := _start_redis(*found, folder))), None)
+    return next((server for found in _redis_programs() if (server := _start_redis(*found, folder.resolve()))), None)
 
 
 def find_postgres(folder: Path, environ: Mapping[str, str] = os.environ, *, durable: bool = True) -> Server | None:
@@ -94,7 +95,7 @@ def find_postgres(folder: Path, environ: Mapping[str, str] = os.environ, *, dura
     if urlsplit(named).scheme in {"postgres", "postgresql"}:
         _require_answer("DATABASE_URL", named, _ask_postgres)
         return Server(named, "environment")
-    servers = (_start_postgres(*found, folder, durable=durable) for found in _postgres_programs())
+    servers = (_start_postgres(*found, folder.resolve(), durable=durable) for found in _postgres_programs())
     return next((server for server in servers if server), None)
 
 
@@ -129,8 +130,6 @@ def _start_redis(source: Source, program: Path, folder: Path) -> Server | None:
     password = secrets.token_urlsafe(24)
 
     def start(port: int) -> Server:
-        process = _open([*leash(), str(program), "-"], folder / "redis.log")
-        # Its settings go by standard input: on the command line the password would stand in the list of processes.
         lines = (
             "bind 127.0.0.1",
             f"port {port}",
@@ -140,9 +139,8 @@ def _start_redis(source: Source, program: Path, folder: Path) -> Server | None:
             'save ""',
             "maxmemory-policy noeviction",
         )
-        if process.stdin:
-            process.stdin.write("\n".join(lines).encode())
-            process.stdin.close()
+        # Its settings go by standard input: on the command line the password would stand in the list of processes.
+        process = _open([*leash(), str(program), "-"], folder / "redis.log", typed="\n".join(lines))
         return Server(f"redis://:{password}@127.0.0.1:{port}/0", source, process)
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -196,12 +194,12 @@ def _first_that_answers(program: Path, start: Callable[[int], Server], ask: Call
     return None
 
 
-def _open(command: list[str], log: Path) -> subprocess.Popen[bytes]:
-    with log.open("ab") as output:
+def _open(command: list[str], log: Path, *, typed: str = "") -> subprocess.Popen[bytes]:
+    with log.open("ab") as output, tempfile.TemporaryFile() as text:
+        text.write(typed.encode())
+        text.seek(0)
         # A session of its own: Ctrl-C in the terminal reaches us alone, and we end servers after what uses them.
-        return subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=output, stderr=output, cwd="/", start_new_session=True
-        )
+        return subprocess.Popen(command, stdin=text, stdout=output, stderr=output, cwd="/", start_new_session=True)
 
 
 def _answers(server: Server, ask: Callable[[str], None]) -> bool:
