@@ -99,7 +99,6 @@ def _read_environment() -> Environment:
 def _kept_key(name: str) -> str:
     """A key made at first use and kept in DATA_DIR, for the embedded case; created so that two processes agree."""
     path = ENV.data_dir / name
-    path.parent.mkdir(parents=True, exist_ok=True)
     made = path.with_name(f"{name}.{os.getpid()}.{secrets.token_hex(4)}")
     if not path.exists():
         made.touch(mode=0o600)
@@ -114,6 +113,7 @@ def _kept_key(name: str) -> str:
 
 
 ENV = _read_environment()
+ENV.data_dir.mkdir(parents=True, exist_ok=True)
 _site = urlsplit(ENV.site_url)
 _https = _site.scheme == "https"
 
@@ -208,6 +208,7 @@ CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 20
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_REDIRECT_STDOUTS = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     # Longer than any task: a ring delivered twice finds the batch leased and does nothing.
@@ -243,4 +244,6 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": ENV.log_level},
+    # A tick a second is not worth three lines a second.
+    "loggers": {name: {"level": "WARNING"} for name in ("celery.beat", "celery.worker.strategy", "celery.app.trace")},
 }
