@@ -57,7 +57,7 @@ def test_a_name_that_fits_several_sections_means_all_of_them() -> None:
 
 
 def test_an_unknown_heading_is_refused_with_those_found() -> None:
-    with pytest.raises(ImportRefused, match="no section “Papers”.* “🏆 Story”, “⚡ Quick Hits”"):
+    with pytest.raises(ImportRefused, match=r"no section “Papers”\. .* “🏆 Story”, “⚡ Quick Hits”\."):
         authoring.match_headings(["Quick hits", "Papers"], make_sections("", "🏆 Story", "⚡ Quick Hits"))
 
 

@@ -64,7 +64,8 @@ def test_a_linked_heading_is_plain_text_and_noted() -> None:
 
 def test_a_definition_goes_only_where_it_is_used_wherever_it_stood() -> None:
     text = (
-        "# T\n\n## Free\n\n[one][a] and ![i][img]\n\n[secret]: https://secret.example\n\n> [b]: <https://b.example>\n> 'B'\n\n"
+        "# T\n\n## Free\n\n[one][a] and ![i][img]\n\n[secret]: https://secret.example\n\n"
+        "> [b]: <https://b.example>\n> 'B'\n\n"
         "## Paid\n\n[s][SECRET], [b] and [a][]\n\n[a]: https://a.example\n[img]:\n  /i.png\n[a]: https://second.example\n"
         "[nobody]: https://nobody.example\n"
     )
@@ -72,7 +73,8 @@ def test_a_definition_goes_only_where_it_is_used_wherever_it_stood() -> None:
         ("Free", "[one][a] and ![i][img]\n\n[a]: https://a.example\n[img]: /i.png"),
         (
             "Paid",
-            "[s][SECRET], [b] and [a][]\n\n[secret]: https://secret.example\n[b]: <https://b.example> 'B'\n[a]: https://a.example",
+            "[s][SECRET], [b] and [a][]\n\n"
+            "[secret]: https://secret.example\n[b]: <https://b.example> 'B'\n[a]: https://a.example",
         ),
     ]
 
@@ -82,7 +84,8 @@ def test_a_definition_in_code_is_code() -> None:
 
 
 def test_footnotes_follow_their_references_with_what_they_use() -> None:
-    text = "# T\n\n## A\n\nx[^1]\n\n## B\n\ny ^[z [c]]\n\n[^1]: n[^2]\n\n    more [c]\n\n[^2]: m\n[^3]: nobody\n\n[c]: /c\n"
+    text = "# T\n\n## A\n\nx[^1]\n\n## B\n\ny ^[z [c]]\n\n"
+    text += "[^1]: n[^2]\n\n    more [c]\n\n[^2]: m\n[^3]: nobody\n\n[c]: /c\n"
     issue = read(text)
     assert [section.body for section in issue.sections] == [
         "x[^1]\n\n[c]: /c\n\n[^1]: n[^2]\n\n    more [c]\n\n[^2]: m",
@@ -127,7 +130,10 @@ def test_code_that_is_never_closed_is_noted() -> None:
 
 
 def test_bold_and_emoji_lines_head_the_sections_of_a_text_without_headings() -> None:
-    text = "Looms # 5\n\nHello **all**.\n\n🏆 Story of the Week: Wool\n\nText.\n\n**Quick Hits**\n\n- a\n\n**Bold beginning** of a text.\n"
+    text = (
+        "Looms # 5\n\nHello **all**.\n\n🏆 Story of the Week: Wool\n\nText.\n\n"
+        "**Quick Hits**\n\n- a\n\n**Bold beginning** of a text.\n"
+    )
     issue = read(text)
     assert issue.title == "Looms # 5"
     assert [section.heading for section in issue.sections] == ["", "🏆 Story of the Week: Wool", "Quick Hits"]

@@ -35,6 +35,8 @@ def rendered(text: str) -> str:
     "line",
     [
         "🏆 Story of the Week: The Mill — From Rags to Rugs",
+        "🏆 Story of the Week: The Mill That Left the U.S.",
+        "🎉 Ten Thousand Readers!",
         "🧪 Lab Notes",
         "⚙️ Tools and Toys",
         "🧑‍💻 Jobs",
@@ -119,7 +121,16 @@ def test_a_sentence_that_only_begins_like_a_standing_section_is_text(line: str) 
 
 
 def test_without_any_emoji_short_title_case_lines_among_long_ones_are_headings_and_noted() -> None:
-    text = f"Loom Weekly # 5\n{LONG}\nPatterns That Matter\n{LONG}\n{LONG}\nCount your bobbins (they will be dear),\n{LONG}\nSome Good Looms\n{LONG}\n"
+    lines = [
+        "Loom Weekly # 5",
+        LONG,
+        "Patterns That Matter",
+        LONG,
+        LONG,
+        "Count your bobbins (they will be dear),",
+        LONG,
+    ]
+    text = "\n".join([*lines, "Some Good Looms", LONG])
     issue = authoring.read(text.encode())
     assert [section.heading for section in issue.sections] == ["", "Patterns That Matter", "Some Good Looms"]
     assert any("“Patterns That Matter”" in note for note in issue.notes)

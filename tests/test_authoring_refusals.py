@@ -39,7 +39,7 @@ from newsletter.authoring import ImportRefused, ParsedIssue
         (b"---\ntitle: never closed\n\ntext\n", "never closed"),
         (b"---\ntitle: t\nx: " + b"[" * 5000 + b"\n---\ntext\n", "front matter"),
         (b"---\ntitle: t\nx: " + b"y" * 30_000 + b"\n---\ntext\n", "longer than"),
-        (b"a\n" * 60_000, "more than 20,000 lines"),
+        (b"a\n" * 60_000, "more than 10,000 lines"),
         (b"## A\n\n" + b"[" * 60_000, "paragraph of more than"),
     ],
 )
@@ -183,9 +183,9 @@ def check(issue: ParsedIssue) -> None:
 
 
 SIGNS = (
-    "---\n|+++\n|title: x\n|Title: x\n|Date: 2026-01-01\n|# |## |### |===\n|<!--|-->|```|`|[a]: /u\n|[a]|[^1]|[^1]: n\n|![|]("
-    "|> |- |* |1. |• |◦ |– | — |🏆 |⚡|Quick Hits|: |{{ name }}|{{|}}|https://a.b/|\\|*|_|<|\n|\n\n|    |\t|\r|\0|\x85|\ue010"
-    "|\ue000|word |Word |. |é|#|~~~\n"
+    "---\n|+++\n|title: x\n|Title: x\n|Date: 2026-01-01\n|# |## |### |===\n|<!--|-->|```|`|[a]: /u\n|[a]|[^1]|[^1]: n\n"
+    "|![|](|> |- |* |1. |• |◦ |– | — |🏆 |⚡|Quick Hits|: |{{ name }}|{{|}}|https://a.b/|\\"
+    "|*|_|<|\n|\n\n|    |\t|\r|\0|\x85|\ue010|\ue000|word |Word |. |é|#|~~~\n"
 )
 PIECES = st.sampled_from(["|", *SIGNS.split("|")])
 MIXED = st.lists(PIECES).map("".join).map(str.encode)
@@ -234,7 +234,7 @@ LARGE = (
 def test_the_largest_file_taken_is_read_within_seconds(piece: str, name: str) -> None:
     size = authoring.MAX_BYTES - 100
     data = b"Weekly # 3\n\n" + (piece * (size // len(piece.encode()))).encode()
-    data = b"\n".join(data.split(b"\n")[:19_000])
+    data = b"\n".join(data.split(b"\n")[:9_900])
     began = time.perf_counter()
     read_or_refuse(data, name)
-    assert time.perf_counter() - began < 20
+    assert time.perf_counter() - began < 10

@@ -9,7 +9,7 @@ from newsletter import content
 from newsletter.authoring.parsed import ImportRefused
 
 MAX_BYTES = 1024 * 1024  # mail programs cut an issue off at a tenth of this
-MAX_LINES = 20_000  # keeps the Markdown parser, which is quadratic in the lines of a list, within seconds
+MAX_LINES = 10_000  # keeps the Markdown parser, which is quadratic in the lines of a list, within seconds
 
 _TAKEN = "An issue is imported from Markdown or plain text."
 # UTF-32's mark begins with UTF-16's, so it is tried first.

@@ -66,8 +66,8 @@ def read(text: str, names: Mapping[str, KnownSection], *, title: str = "") -> Fo
     document = markup.parse(text)
     found = Found("", [], notes)
     marked = _headings(document)
-    if not marked:
-        document = markup.parse(_spread(document, names))
+    if not marked and (spread := _spread(document, names)) != text:
+        document = markup.parse(spread)
     after_title = 0
     if marked and _is_title(document, marked, title):
         found.title, after_title = marked[0].text, marked[0].end

@@ -13,6 +13,7 @@ from itertools import accumulate
 from typing import Any
 
 from markdown_it import MarkdownIt
+from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
 from mdit_py_plugins.footnote import footnote_plugin
 
@@ -25,8 +26,19 @@ _FIELD = re.compile(r"\{\{[^{}\n]*\}\}")
 _SHIELD = re.compile("\ue000(\\d+)\ue001")
 
 
+def _refuse_long_paragraphs(state: StateCore) -> None:
+    for token in state.tokens:
+        if token.type == "inline" and len(token.content) > MAX_PARAGRAPH:
+            line = token.map[0] + 1 if token.map else 1
+            raise ImportRefused(
+                f"Line {line} of the text begins a paragraph of more than {MAX_PARAGRAPH:,} characters: "
+                "put blank lines between its parts."
+            )
+
+
 def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"store_labels": True}).enable(["table", "strikethrough"])
+    parser.core.ruler.after("block", "refuse_long_paragraphs", _refuse_long_paragraphs)
     return parser.use(footnote_plugin, move_to_end=False)
 
 
@@ -63,16 +75,8 @@ def parse(text: str) -> Document:
         fields.append(match[0])
         return f"\ue000{len(fields) - 1}\ue001"
 
-    shielded = _FIELD.sub(shield, text)
-    for token in blocks(shielded):
-        if token.type == "inline" and len(token.content) > MAX_PARAGRAPH:
-            line = token.map[0] + 1 if token.map else 1
-            raise ImportRefused(
-                f"Line {line} of the text begins a paragraph of more than {MAX_PARAGRAPH:,} characters: "
-                "put blank lines between its parts."
-            )
     env: dict[str, Any] = {}
-    tokens = _WHOLE.parse(shielded, env)
+    tokens = _WHOLE.parse(_FIELD.sub(shield, text), env)
     return Document(text.split("\n"), tokens, env, fields)
 
 

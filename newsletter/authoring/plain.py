@@ -157,7 +157,7 @@ def _marked(line: str) -> bool:
         return False
     titled = _title_case(words) or (0 < len(before_colon) <= 6 and _title_case(before_colon))
     if _SENTENCE_END.search(text):
-        return titled and text.endswith("!")
+        return _title_case(words) and (text.endswith("!") or bool(before_colon))
     return titled or len(words) <= 6
 
 
