@@ -18,7 +18,9 @@ How a mail is treated may stand in the local part of its recipient, whatever fol
     data554-     that reply to DATA
     final451-    that reply to the finished message
     close421-    421 to RCPT, then the connection is closed
-    drop-at-rcpt-, drop-before-dot-     the connection is closed at RCPT; while the message is read
+    drop-at-rcpt-, drop-at-data-     the connection is closed without an answer to that command
+    drop-before-dot-     the connection is closed while the message is read. A message that fits the buffers in between
+                 has left by then, so a sender cannot tell: use drop-at-data- where it should be able to
     drop-after-dot-     the message is kept, but the connection is closed without an answer
     lose-after-dot-     the message is not kept, and the connection is closed without an answer
     slow-        the answer to the finished message comes after `delay` seconds
@@ -57,7 +59,7 @@ HANG_UP = "hang up"
 EXTENSIONS = ("PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE 52428800", "ENHANCEDSTATUSCODES")
 _TREATMENT = re.compile(
     r"(?P<once>once-)?(?:(?P<step>refuse|later|data|final)(?P<code>\d{3})-|"
-    r"(?P<special>close421|drop-at-rcpt|drop-before-dot|drop-after-dot|lose-after-dot|slow)-)"
+    r"(?P<special>close421|drop-at-rcpt|drop-at-data|drop-before-dot|drop-after-dot|lose-after-dot|slow)-)"
 )
 
 
@@ -191,18 +193,17 @@ class SmtpSink:
             threading.Thread(target=self._serve, args=(connection, session), daemon=True).start()
 
     def _serve(self, connection: socket.socket, session: Session) -> None:
-        plain = connection
+        conversation = _Conversation(self, connection, session)
         try:
-            if self._tls and self._implicit_tls:
-                connection = self._tls.wrap_socket(connection, server_side=True)
-                session.secured = True
-            _Conversation(self, connection, session).run()
+            if self._implicit_tls:
+                conversation.secure()
+            conversation.run()
         except (_HungUp, OSError, ValueError):
             pass
         finally:
             with self._lock:
-                self._connections.discard(plain)
-            connection.close()
+                self._connections.discard(connection)
+            conversation.close()
 
     def _treatment(self, rcpt: str) -> tuple[str, str]:
         """The step at which `rcpt` is treated specially, and how; or two empty strings."""
@@ -247,7 +248,19 @@ class _Conversation:
         self._socket = connection
         self._file = connection.makefile("rb", buffering=65536)
 
+    def secure(self) -> None:
+        """Go on encrypted."""
+        assert self._sink._tls
+        self._use(self._sink._tls.wrap_socket(self._socket, server_side=True))
+        self._session.secured = True
+
+    def close(self) -> None:
+        """Hang up."""
+        self._file.close()
+        self._socket.close()
+
     def run(self) -> None:
+        """Answer until QUIT or the end of the connection."""
         self._say("220 sink ESMTP", step="connect")
         while line := self._file.readline():
             command = line.decode("utf-8", "replace").rstrip("\r\n")
@@ -289,9 +302,8 @@ class _Conversation:
         self._say("250 sink", step="HELO")
 
     def _on_starttls(self, _: str) -> None:
-        if self._say("220 2.0.0 go ahead", step="STARTTLS") and self._sink._tls:
-            self._use(self._sink._tls.wrap_socket(self._socket, server_side=True))
-            self._session.secured = True
+        if self._say("220 2.0.0 go ahead", step="STARTTLS"):
+            self.secure()
 
     def _on_auth(self, rest: str) -> None:
         mechanism, _, initial = rest.partition(" ")
@@ -342,6 +354,8 @@ class _Conversation:
     def _on_data(self, _: str) -> None:
         # Answers 354 without a recipient where told to, as RFC 2920 allows: then nothing may follow but the dot.
         usual = "354 go on" if self._session.rcpt else "503 5.5.1 RCPT first"
+        if self._special[0] == "drop-at-data":
+            raise _HungUp
         if self._special[0] == "DATA":
             usual = self._special[1]
         if self._say(usual, step="DATA"):

@@ -42,8 +42,8 @@ def one_line(reply: str, *addresses: str) -> str:
 
     Addresses stand in one column only; what is noted of a delivery must not bring them back.
     """
-    line = clean_line(reply)
+    line = _ADDRESS.sub("(address)", clean_line(reply))
     for address in filter(None, addresses):
-        for written in (address, address.replace("@", "=")):
+        for written in (address, address.replace("@", "=")):  # the second as return addresses spell it
             line = re.sub(re.escape(written), "(address)", line, flags=re.IGNORECASE)
-    return _ADDRESS.sub("(address)", line)[:MAX_REPLY]
+    return line[:MAX_REPLY]

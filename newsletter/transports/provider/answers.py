@@ -58,10 +58,18 @@ class Answer:
 
 def of_status(status: AnymailStatus) -> Answer:
     """What the provider said of the one recipient."""
-    said = next(iter(status.recipients.values()), None)
-    if said is None:
+    reader = next(iter(status.recipients.values()), None)
+    if reader is None:
         return Answer(Result.UNKNOWN, "The provider's answer does not name the reader.")
-    return Answer(_BY_STATUS.get(said.status, Result.UNKNOWN), f"{said.status}", said.message_id or "")
+    result, reply = _BY_STATUS.get(reader.status, Result.UNKNOWN), f"{reader.status}"
+    response = status.esp_response
+    if isinstance(response, requests.Response):
+        reply = f"{response.status_code} {reply} {_said(response)}".rstrip()
+        if (
+            result == Result.UNKNOWN and 400 <= response.status_code < 500
+        ):  # Postmark's, worded as Anymail does not know
+            result = Result.REFUSED
+    return Answer(result, reply, reader.message_id or "")
 
 
 def of_error(error: AnymailError) -> Answer:

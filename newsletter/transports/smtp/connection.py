@@ -154,11 +154,11 @@ class Connection:
         while (end := self._buffer.find(b"\n")) < 0:
             if len(self._buffer) > _MOST_LINE_OCTETS:
                 raise ConnectionError("the relay's answer has no end")
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
-                raise TimeoutError("the relay did not answer in time")
-            self._socket.settimeout(remaining)
-            octets = self._socket.recv(65536)
+            self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
+            try:
+                octets = self._socket.recv(65536)
+            except TimeoutError as error:
+                raise TimeoutError("the relay did not answer in time") from error
             if not octets:
                 raise ConnectionError("the relay hung up")
             self._buffer += octets

@@ -1,0 +1,454 @@
+"""Providers: what is asked of their API for each reader, and what their answers mean; told by a double on loopback."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from email.message import EmailMessage
+from email.parser import BytesParser
+from email.policy import HTTP
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+from anymail.backends.base import BasePayload  # type: ignore[import-untyped]
+from django.core.exceptions import ImproperlyConfigured
+
+from newsletter import message, transports
+from newsletter.fields import Slot, SlotTable
+from newsletter.rendering import Rendered
+from newsletter.settings import Environment
+from newsletter.transports import Outcome, Result
+from newsletter.transports.provider import (
+    CARRIES_METADATA,
+    GIVE_UP_AFTER,
+    MERGE_SYNTAX,
+    PROVIDERS,
+    SWITCHES_TRACKING,
+    ProviderTransport,
+    problems,
+)
+
+MAILGUN_FINE = {"id": "<20261122.1@mg.example.org>", "message": "Queued. Thank you."}
+SOON = 0.3  # seconds until these tests find a provider too slow
+
+
+@dataclass
+class Call:
+    """One request: its path, the session it came on, its headers, and its fields by name."""
+
+    path: str
+    session: tuple[str, int]
+    headers: dict[str, str]
+    fields: dict[str, Any]
+
+
+@dataclass
+class Double:
+    """A provider's API on loopback. `answer` is given each call and returns status, headers and body, or None to hang
+    up without an answer."""
+
+    url: str = ""
+    calls: list[Call] = field(default_factory=list)
+    answer: Callable[[Call], tuple[int, dict[str, str], Any] | None] = lambda call: (200, {}, MAILGUN_FINE)
+
+
+def fields_of(body: bytes, kind: str) -> dict[str, Any]:
+    if kind.startswith("application/json"):
+        fields = json.loads(body)
+        assert isinstance(fields, dict)
+        return fields
+    if kind.startswith("multipart/form-data"):
+        form = BytesParser(policy=HTTP).parsebytes(b"Content-Type: " + kind.encode() + b"\r\n\r\n" + body)
+        assert isinstance(form, EmailMessage)
+        return {
+            str(part.get_param("name", header="content-disposition")): part.get_content() for part in form.iter_parts()
+        }
+    return {name: values[0] for name, values in parse_qs(body.decode(), keep_blank_values=True).items()}
+
+
+@pytest.fixture
+def double() -> Iterator[Double]:
+    made = Double()
+
+    class Answering(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            call = Call(
+                self.path, self.client_address, dict(self.headers), fields_of(body, self.headers["Content-Type"])
+            )
+            made.calls.append(call)
+            answer = made.answer(call)
+            if answer is None:
+                self.close_connection = True
+                return
+            status, headers, said = answer
+            octets = said if isinstance(said, bytes) else json.dumps(said).encode()
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(octets))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(octets)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answering)
+    server.daemon_threads = True
+    made.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield made
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def mailgun(double: Double, settings: Any) -> Iterator[ProviderTransport]:
+    settings.ANYMAIL = {
+        "MAILGUN_API_KEY": "key",
+        "MAILGUN_API_URL": double.url,
+        "REQUESTS_TIMEOUT": (5, SOON),
+    }
+    transport = ProviderTransport("mailgun")
+    yield transport
+    transport.close()
+
+
+@pytest.fixture
+def postmark(double: Double, settings: Any) -> Iterator[ProviderTransport]:
+    settings.ANYMAIL = {"POSTMARK_SERVER_TOKEN": "token", "POSTMARK_API_URL": double.url, "REQUESTS_TIMEOUT": 5}
+    transport = ProviderTransport("postmark")
+    yield transport
+    transport.close()
+
+
+def make_sender(**fields: Any) -> message.Sender:
+    values = {
+        "name": 'The "Wöchentliche"',
+        "address": "news@example.org",
+        "reply_to": "editor@example.org",
+        "list_id": "weekly.news.example.org",
+        "list_name": "The Weekly",
+        "feedback_id": "i12:n1:issue:masthead",
+        "domain": "news.example.org",
+        "language": "en",
+    }
+    return message.Sender(**(values | fields))
+
+
+def make_reader(number: int = 1, address: str = "") -> message.Reader:
+    return message.Reader(
+        delivery_id=number,
+        address=address or f"reader{number}@example.org",
+        name="Jörg, the <first>",
+        message_id=f"token{number}@news.example.org",
+        date=dt.datetime(2026, 11, 22, tzinfo=dt.UTC),
+        values={"name": f"Jörg {number}", "unsubscribe_url": f"https://news.example.org/u/{number}"},
+    )
+
+
+def make_compiled(
+    text: str = "Hello ", html: str = "<p>Hello ", subject: str = "Weekly for ", sender: message.Sender | None = None
+) -> message.Compiled:
+    table = SlotTable()
+    name = table.marker(Slot("name", "there"))
+    rendered = Rendered(subject + name, "", html + name if html else "", text + name, tuple(table.slots), (), 0, (), ())
+    return message.compile(rendered, sender or make_sender())
+
+
+def hand_over(transport: ProviderTransport, *readers: message.Reader, seconds: float = 30) -> list[Outcome]:
+    chosen = readers or (make_reader(),)
+    outcomes = transport.hand_over(make_compiled(), make_sender(), chosen, deadline=time.monotonic() + seconds)
+    assert [outcome.delivery_id for outcome in outcomes] == [reader.delivery_id for reader in chosen]
+    return outcomes
+
+
+def results(outcomes: list[Outcome]) -> list[Result]:
+    return [outcome.result for outcome in outcomes]
+
+
+def test_each_reader_is_one_call_on_a_session_that_is_kept(mailgun: ProviderTransport, double: Double) -> None:
+    assert results(hand_over(mailgun, make_reader(1), make_reader(2))) == [Result.ACCEPTED] * 2
+    assert results(hand_over(mailgun, make_reader(3))) == [Result.ACCEPTED]
+    assert [call.path for call in double.calls] == ["/example.org/messages"] * 3
+    assert len({call.session for call in double.calls}) == 1
+    assert [call.fields["text"] for call in double.calls] == [f"Hello Jörg {number}\n" for number in (1, 2, 3)]
+
+
+def test_mailgun_is_told_all_that_smtp_would_carry(mailgun: ProviderTransport, double: Double) -> None:
+    (outcome,) = hand_over(mailgun)
+    sent = double.calls[0].fields
+    assert sent["subject"] == "Weekly for Jörg 1"
+    assert sent["text"] == "Hello Jörg 1\n"
+    assert sent["html"] == "<p>Hello Jörg 1\n"
+    assert sent["from"] == '"The \\"Wöchentliche\\"" <news@example.org>'
+    assert sent["to"] == '"Jörg, the <first>" <reader1@example.org>'
+    assert sent["h:Reply-To"] == "editor@example.org"
+    assert sent["h:List-Unsubscribe"] == "<https://news.example.org/u/1>"
+    assert sent["h:List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    assert sent["h:List-Id"] == '"The Weekly" <weekly.news.example.org>'
+    assert sent["h:Message-Id"] == "<token1@news.example.org>"
+    assert sent["h:Feedback-Id"] == "i12:n1:issue:masthead"
+    assert sent["h:Precedence"] == "bulk"
+    assert (sent["o:tracking-opens"], sent["o:tracking-clicks"]) == ("no", "no")
+    assert sent["v:delivery_id"] == "1"
+    assert "recipient-variables" not in sent, "without them Mailgun merges nothing"
+    assert outcome.provider_id == "<20261122.1@mg.example.org>"
+
+
+def test_postmark_is_told_all_that_smtp_would_carry(postmark: ProviderTransport, double: Double) -> None:
+    fine = {"To": "reader1@example.org", "MessageID": "b7bc2f4a", "ErrorCode": 0, "Message": "OK"}
+    double.answer = lambda call: (200, {}, fine)
+    (outcome,) = hand_over(postmark)
+    sent = double.calls[0].fields
+    headers = {header["Name"]: header["Value"] for header in sent["Headers"]}
+    assert (outcome.result, outcome.provider_id) == (Result.ACCEPTED, "b7bc2f4a")
+    assert (sent["TrackOpens"], sent["TrackLinks"]) == (False, "None")
+    assert sent["Metadata"] == {"delivery_id": "1"}
+    assert headers["Message-ID"] == "<token1@news.example.org>"
+    assert headers["X-PM-KeepID"] == "true"
+    assert headers["List-Unsubscribe"] == "<https://news.example.org/u/1>"
+    assert "Date" not in headers
+    assert "To" not in headers
+
+
+def test_a_list_name_that_is_not_ascii_is_left_to_smtp(mailgun: ProviderTransport, double: Double) -> None:
+    sender = make_sender(list_name="Wöchentlich")
+    mailgun.hand_over(make_compiled(sender=sender), sender, [make_reader()], deadline=time.monotonic() + 30)
+    assert double.calls[0].fields["h:List-Id"] == "<weekly.news.example.org>"
+
+
+def test_without_html_none_is_sent(mailgun: ProviderTransport, double: Double) -> None:
+    mailgun.hand_over(make_compiled(html=""), make_sender(), [make_reader()], deadline=time.monotonic() + 30)
+    assert "html" not in double.calls[0].fields
+
+
+def test_what_an_author_writes_is_not_a_template_of_the_provider(mailgun: ProviderTransport, double: Double) -> None:
+    written = "%unsubscribe_url% %recipient.name% 100% %20 "
+    compiled = make_compiled(text=written, html=written, subject=written)
+    mailgun.hand_over(compiled, make_sender(), [make_reader()], deadline=time.monotonic() + 30)
+    sent = double.calls[0].fields
+    for part in ("text", "html", "subject"):
+        assert not any(opening in sent[part] for opening in MERGE_SYNTAX["mailgun"])
+    assert sent["text"].replace("\N{WORD JOINER}", "") == f"{written}Jörg 1\n"
+    assert sent["html"].replace("&#37;", "%") == f"{written}Jörg 1\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "result"),
+    [
+        (400, Result.REFUSED),
+        (413, Result.REFUSED),
+        (422, Result.REFUSED),
+        (401, Result.SENDER_REFUSED),
+        (402, Result.SENDER_REFUSED),
+        (403, Result.SENDER_REFUSED),
+        (404, Result.SENDER_REFUSED),
+        (408, Result.LATER),
+        (429, Result.LATER),
+        (503, Result.LATER),
+        (500, Result.UNKNOWN),
+        (502, Result.UNKNOWN),
+        (504, Result.UNKNOWN),
+    ],
+)
+def test_what_a_status_means(mailgun: ProviderTransport, double: Double, status: int, result: Result) -> None:
+    double.answer = lambda call: (status, {}, {"message": "as told, reader1@example.org"})
+    (outcome,) = hand_over(mailgun)
+    assert (outcome.result, outcome.reply) == (result, f"{status} as told, (address)")
+
+
+@pytest.mark.parametrize("said", [b"not json", b'{"id": 1}', b'{"id": "1", "message": "No."}', b"[]"])
+def test_a_success_that_cannot_be_read_is_a_doubt(mailgun: ProviderTransport, double: Double, said: bytes) -> None:
+    double.answer = lambda call: (200, {}, said)
+    assert results(hand_over(mailgun)) == [Result.UNKNOWN]
+
+
+def test_a_provider_that_asks_to_wait_is_obeyed_by_the_whole_chunk(mailgun: ProviderTransport, double: Double) -> None:
+    double.answer = lambda call: (429, {"Retry-After": "120"}, {"message": "slow down"})
+    outcomes = hand_over(mailgun, *map(make_reader, range(1, 6)))
+    assert results(outcomes) == [Result.LATER] * 5
+    assert {outcome.retry_after for outcome in outcomes} == {120.0}
+    assert len(double.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high"), [("7", 7, 7), ("date", 50, 61), ("past", 0, 0), ("soon", None, None)]
+)
+def test_the_wait_may_be_seconds_or_a_date(
+    mailgun: ProviderTransport, double: Double, value: str, low: float | None, high: float | None
+) -> None:
+    now = dt.datetime.now(dt.UTC)
+    dates = {"date": now + dt.timedelta(seconds=60), "past": now - dt.timedelta(days=1)}
+    sent = format_datetime(dates[value], usegmt=True) if value in dates else value
+    double.answer = lambda call: (503, {"Retry-After": sent}, {})
+    wait = hand_over(mailgun)[0].retry_after
+    if low is None or high is None:
+        assert wait is None
+    else:
+        assert wait is not None
+        assert low <= wait <= high
+
+
+def test_a_provider_that_hangs_up_without_an_answer_leaves_a_doubt(mailgun: ProviderTransport, double: Double) -> None:
+    double.answer = lambda call: None
+    assert results(hand_over(mailgun)) == [Result.UNKNOWN]
+    assert len(double.calls) == 1
+
+
+def test_a_provider_that_is_silent_leaves_a_doubt(mailgun: ProviderTransport, double: Double) -> None:
+    answered = threading.Event()
+
+    def wait(call: Call) -> None:
+        answered.wait(10)
+
+    double.answer = wait
+    assert results(hand_over(mailgun)) == [Result.UNKNOWN]
+    answered.set()
+
+
+def test_a_provider_that_cannot_be_reached_leaves_no_doubt(settings: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    for unreachable in (url, "http://no-such-host.invalid"):
+        settings.ANYMAIL = {"MAILGUN_API_KEY": "key", "MAILGUN_API_URL": unreachable}
+        transport = ProviderTransport("mailgun")
+        outcomes = hand_over(transport, *map(make_reader, range(1, 8)))
+        transport.close()
+        assert results(outcomes) == [Result.LATER] * 7
+        assert [outcome.reply.startswith("Not tried") for outcome in outcomes].count(False) == GIVE_UP_AFTER
+
+
+def test_a_provider_that_does_not_speak_tls_leaves_no_doubt(double: Double, settings: Any) -> None:
+    settings.ANYMAIL = {"MAILGUN_API_KEY": "key", "MAILGUN_API_URL": double.url.replace("http:", "https:")}
+    transport = ProviderTransport("mailgun")
+    assert results(hand_over(transport)) == [Result.LATER]
+    transport.close()
+    assert double.calls == []
+
+
+def test_nothing_is_called_after_the_deadline(mailgun: ProviderTransport, double: Double) -> None:
+    assert results(hand_over(mailgun, seconds=0)) == [Result.LATER]
+    assert double.calls == []
+
+
+def test_once_the_sender_is_refused_nobody_else_is_tried(mailgun: ProviderTransport, double: Double) -> None:
+    double.answer = lambda call: (401, {}, {"message": "Forbidden"})
+    assert results(hand_over(mailgun, *map(make_reader, range(1, 6)))) == [Result.SENDER_REFUSED] * 5
+    assert len(double.calls) == 1
+
+
+def test_one_reader_who_is_refused_is_refused_alone(mailgun: ProviderTransport, double: Double) -> None:
+    def answer(call: Call) -> tuple[int, dict[str, str], Any]:
+        refused = "reader2@" in call.fields["to"]
+        return (400, {}, {"message": "'to' is not valid"}) if refused else (200, {}, MAILGUN_FINE)
+
+    double.answer = answer
+    outcomes = hand_over(mailgun, make_reader(1), make_reader(2), make_reader(3), make_reader(4, "no address"))
+    assert results(outcomes) == [Result.ACCEPTED, Result.REFUSED, Result.ACCEPTED, Result.REFUSED]
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "result"),
+    [
+        (406, "You tried to send to recipients that are inactive: reader1@example.org.", Result.REFUSED),
+        (300, "Invalid 'To' address: 'reader1@example.org'.", Result.REFUSED),
+        (402, "Invalid JSON", Result.REFUSED),
+        (400, "Sender signature not found", Result.SENDER_REFUSED),
+        (401, "Sender signature not confirmed", Result.SENDER_REFUSED),
+        (405, "Not allowed to send: no credits", Result.SENDER_REFUSED),
+        (412, "Account is pending approval", Result.SENDER_REFUSED),
+        (413, "Account may not send", Result.SENDER_REFUSED),
+    ],
+)
+def test_what_postmarks_own_codes_mean(
+    postmark: ProviderTransport, double: Double, code: int, said: str, result: Result
+) -> None:
+    double.answer = lambda call: (422, {}, {"ErrorCode": code, "Message": said})
+    (outcome,) = hand_over(postmark)
+    assert outcome.result == result
+    assert "reader1@" not in outcome.reply
+
+
+def test_a_missing_key_is_about_the_sender_and_said_in_a_sentence(settings: Any) -> None:
+    settings.ANYMAIL = {}
+    (said,) = problems("mailgun")
+    assert "MAILGUN_API_KEY" in said
+    (outcome,) = hand_over(ProviderTransport("mailgun"))
+    assert outcome.result == Result.SENDER_REFUSED
+    assert "MAILGUN_API_KEY" in outcome.reply
+
+
+def test_an_unknown_provider_is_said_in_a_sentence_that_names_those_there_are() -> None:
+    (said,) = problems("mailgnu")
+    assert "“mailgnu”" in said
+    assert "mailgun" in said
+    assert results(hand_over(ProviderTransport("mailgnu"))) == [Result.SENDER_REFUSED]
+
+
+def test_a_provider_with_its_key_has_no_problem(settings: Any) -> None:
+    settings.ANYMAIL = {"MAILGUN_API_KEY": "key"}
+    assert problems("mailgun") == []
+    assert problems("amazon_ses") == []
+
+
+def test_the_settings_choose_the_provider(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    settings.ANYMAIL = {}
+    monkeypatch.setattr(transports, "ENV", Environment(provider="mailgun"))
+    assert transports.open_transport().name == "mailgun"
+    assert len(transports.problems()) == 1
+
+
+@pytest.mark.parametrize("name", sorted(PROVIDERS))
+def test_what_we_tell_each_provider_is_what_anymail_can_tell_it(name: str) -> None:
+    try:
+        module = import_module(f"anymail.backends.{name}")
+    except ImproperlyConfigured:
+        pytest.skip(f"{name} needs a package that is not installed")
+    payloads = [each for each in vars(module).values() if isinstance(each, type) and issubclass(each, BasePayload)]
+    own = {feature for feature in vars(BasePayload) for each in payloads if getattr(each, feature, None)
+           is not getattr(BasePayload, feature)}  # fmt: skip
+    assert ("set_metadata" in own) == (name in CARRIES_METADATA)
+    assert (
+        {"set_track_opens", "set_track_clicks"} <= own
+        if name in SWITCHES_TRACKING
+        else not ({"set_track_opens", "set_track_clicks"} & own)
+    )
+
+
+def test_amazon_ses_makes_one_call_and_repeats_none(double: Double, settings: Any) -> None:
+    settings.ANYMAIL = {
+        "AMAZON_SES_CLIENT_PARAMS": {
+            "endpoint_url": double.url,
+            "region_name": "eu-west-1",
+            "aws_access_key_id": "id",
+            "aws_secret_access_key": "secret",
+        }
+    }
+    settings.EMAIL_TIMEOUT = 5
+    for status, said, result in [
+        (200, {"MessageId": "0100"}, Result.ACCEPTED),
+        (500, {"message": "oops"}, Result.UNKNOWN),
+        (429, {"__type": "TooManyRequestsException", "message": "slow"}, Result.LATER),
+        (403, {"__type": "InvalidClientTokenId", "message": "who?"}, Result.SENDER_REFUSED),
+        (400, {"__type": "SendingPausedException", "message": "paused"}, Result.SENDER_REFUSED),
+        (400, {"__type": "MessageRejected", "message": "no"}, Result.REFUSED),
+    ]:
+        double.calls.clear()
+        double.answer = lambda call, status=status, said=said: (status, {}, said)  # type: ignore[misc]
+        transport = ProviderTransport("amazon_ses")
+        (outcome,) = hand_over(transport)
+        transport.close()
+        assert (outcome.result, len(double.calls)) == (result, 1), said
