@@ -150,6 +150,12 @@ def test_a_header_we_do_not_know_is_noted() -> None:
     assert any("Mood" in note for note in issue.notes)
 
 
+def test_a_subject_stands_in_for_a_title_that_is_missing() -> None:
+    issue = authoring.read(b"---\nsubject: Looms # 4\npublish_date: 2026-01-02\n---\n\nText.\n", filename="x.md")
+    assert (issue.title, issue.subject, issue.number) == ("Looms # 4", "Looms # 4", 4)
+    assert (issue.date, issue.notes) == (dt.date(2026, 1, 2), ())
+
+
 def test_text_between_two_rules_is_no_front_matter() -> None:
     issue = authoring.read(b"---\n\nMind this: it is prose, and: not YAML.\n\n---\n\n*More.*\n", filename="on-rules.md")
     assert issue.title == "On rules"

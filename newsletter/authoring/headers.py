@@ -19,6 +19,7 @@ _OPENED = re.compile(
     r"\s*^(?:---|\+\+\+)[ \t]*\n(?:[ \t]*(?:#.*)?\n)*[ \t]*[\"']?[A-Za-z][\w-]*[\"']?[ \t]*[:=]",
     re.MULTILINE,
 )
+_NUMBER_SIGN = re.compile(r"[ \t]+#[ \t]*\d.*")
 _HEADER = re.compile(r"(?P<key>[A-Za-z][A-Za-z0-9_-]{0,40})[ \t]*:(?:[ \t]+(?P<value>.*)|[ \t]*)")
 _INFORMATIVE = frozenset({"title", "number", "issue", "date", "subject", "preheader"})
 _KNOWN = _INFORMATIVE | frozenset(
@@ -106,10 +107,18 @@ def _yaml(head: str, above: int) -> dict[str, str] | None:
     if not isinstance(root, yaml.MappingNode):
         return None
     return {
-        key.value.strip().lower(): "" if value.tag == "tag:yaml.org,2002:null" else value.value
+        key.value.strip().lower(): _scalar(value, head)
         for key, value in root.value
         if isinstance(key, yaml.ScalarNode) and isinstance(value, yaml.ScalarNode)
     }
+
+
+def _scalar(node: yaml.ScalarNode, head: str) -> str:
+    """The text of `node`; without quotes YAML takes the end of "The Weekly # 4" for a comment, and we do not."""
+    if node.tag == "tag:yaml.org,2002:null":
+        return ""
+    number = _NUMBER_SIGN.match(head, node.end_mark.index) if node.style is None else None
+    return f"{node.value}{number[0].rstrip() if number else ''}"
 
 
 def _toml(head: str, above: int) -> dict[str, str]:

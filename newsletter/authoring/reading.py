@@ -27,19 +27,21 @@ def read(data: bytes, *, filename: str = "", known: Sequence[KnownSection] = ())
     names = headings.by_name(known)
     title = content.clean_line(above.first("title"))
     named = bool(above.lines) or PurePath(filename).suffix.lower() in _MARKDOWN_NAMES
-    reader = markdown.read if markdown.is_markdown(above.body, named=named) else plain.read
-    found = reader(above.body, names, title=title)
+    subject = content.clean_line(above.first("subject"))
+    if markdown.is_markdown(above.body, named=named):
+        found = markdown.read(above.body, names, title=title)
+    else:
+        found = plain.read(above.body, names, title=title or subject)
     notes += found.notes
     sections = tuple(_section(heading, body, names, notes) for heading, body in found.sections)
     if not any(section.heading or section.body for section in sections):
         raise ImportRefused("The file has a title or notes but no text: write the issue below it and import it again.")
-    title = _title(title or content.clean_line(found.title), filename, sections, notes)
-    subject = content.clean_line(above.first("subject")) or title
+    title = _title(title or content.clean_line(found.title) or subject, filename, sections, notes)
     return ParsedIssue(
         title=title,
         number=_number(above, title, notes),
         date=_date(above, filename, notes),
-        subject=_clipped(subject),
+        subject=_clipped(subject) or title,
         preheader=_clipped(content.clean_line(above.first("preheader", "subtitle", "description", "summary"))),
         sections=sections,
         notes=tuple(dict.fromkeys(notes)),
@@ -84,7 +86,7 @@ def _number(above: headers.Headers, title: str, notes: list[str]) -> int | None:
 
 
 def _date(above: headers.Headers, filename: str, notes: list[str]) -> dt.date | None:
-    stated = above.first("date")
+    stated = above.first("date", "publish_date")
     if stated:
         date = particulars.date(stated)
         if date is None:
