@@ -86,9 +86,10 @@ def render(
     """Renders what the gate lets one kind of reader see.
 
     `link` turns a web address into a tracked one: complete under ANONYMOUS tracking, under INDIVIDUAL the part before
-    the delivery's token; likewise `pixel_url`. Without `link`, with tracking OFF, and on the web, links stay as they
-    are. `for_reader` is False for a page that is nobody's own: it has no links to leave or to choose. Raises
-    RenderingError where a merge field or a template is wrong.
+    the delivery's token; likewise `pixel_url`. A ValueError of `link` leaves that address untracked, with a warning.
+    Without `link`, with tracking OFF, and on the web, links stay as they are. `for_reader` is False for a page that is
+    nobody's own: it has no links to leave or to choose. Raises RenderingError where a merge field, the theme or a
+    template is wrong.
     """
     reading = read(view)
     if reading.errors:
@@ -98,7 +99,7 @@ def render(
     page = Page(issue, tracking, None if on_web else link, for_reader)
     with translation.override(issue.language):
         subject = page.slots.shield(clean_line(issue.subject or issue.title))
-        title = page.slots.shield(clean_line(issue.title or issue.subject))
+        title = page.slots.shield(clean_line(issue.title or issue.subject or issue.newsletter_name))
         line = page.slots.shield(clean_line(issue.preheader)) or _derived_preheader(reading, page) or title
         mail = Mail(page, reading, title, line, in_browser=on_web)
         marked = "" if text_only else mail.html(templates.load(issue.newsletter_slug))

@@ -1,10 +1,6 @@
-"""Arithmetic on `#rrggbb` colours: what a theme does not name is derived from what it does."""
+"""Arithmetic on `#rrggbb` colours."""
 
 from __future__ import annotations
-
-from dataclasses import asdict
-
-from newsletter.content import ThemeContent
 
 
 def contrast(one: str, other: str) -> float:
@@ -22,17 +18,6 @@ def mix(base: str, added: str, share: float) -> str:
 def readable_on(background: str) -> str:
     """White or near-black, whichever is read better on `background`."""
     return max("#ffffff", "#111418", key=lambda colour: contrast(colour, background))
-
-
-def derived(theme: ThemeContent) -> dict[str, object]:
-    """The theme's values by name, with those the templates need besides: rules and the text on buttons."""
-    return {
-        **asdict(theme),
-        "on_accent": readable_on(theme.accent),
-        "on_dark_accent": readable_on(theme.dark_accent),
-        "rule": mix(theme.surface, theme.text, 0.15),
-        "dark_rule": mix(theme.dark_surface, theme.dark_text, 0.2),
-    }
 
 
 def _channels(colour: str) -> tuple[int, ...]:

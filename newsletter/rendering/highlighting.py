@@ -9,7 +9,7 @@ from pygments.lexers import get_lexer_by_name
 from pygments.token import Token, _TokenType
 from pygments.util import ClassNotFound
 
-# Colour in light and in dark mode, each readable (4.5:1) on the default theme's two backgrounds.
+# Colour on a light and on a dark background, each readable (4.5:1) on the default theme's two backgrounds.
 PALETTE = {
     "comment": ("#5b6470", "#a0a9b4"),
     "keyword": ("#a3165c", "#ff8fc0"),
@@ -40,7 +40,7 @@ _GROUPS: dict[_TokenType, str] = {
 
 
 @lru_cache(maxsize=256)
-def highlight(code: str, language: str) -> str:
+def highlight(code: str, language: str, *, on_dark: bool) -> str:
     """`code` as HTML: spans with inline colours where `language` is one Pygments knows, else only escaped."""
     code = code.expandtabs(4)
     try:
@@ -56,7 +56,7 @@ def highlight(code: str, language: str) -> str:
             runs[-1] = (runs[-1][0], runs[-1][1] + text)
         else:
             runs.append((group, text))
-    return "".join(_span(group, text) for group, text in runs)
+    return "".join(_span(group, text, on_dark=on_dark) for group, text in runs)
 
 
 def _group(kind: _TokenType) -> str:
@@ -68,6 +68,6 @@ def _group(kind: _TokenType) -> str:
     return ""
 
 
-def _span(group: str, text: str) -> str:
+def _span(group: str, text: str, *, on_dark: bool) -> str:
     shown = escape(text, quote=False)
-    return f'<span style="color:{PALETTE[group][0]}">{shown}</span>' if group else shown
+    return f'<span style="color:{PALETTE[group][on_dark]}">{shown}</span>' if group else shown

@@ -15,6 +15,7 @@ from markdown_it.utils import EnvType, OptionsDict
 from newsletter.markdown import OPTIONS, Document
 from newsletter.rendering.highlighting import highlight
 from newsletter.rendering.page import Page
+from newsletter.rendering.theme import is_dark
 
 # h1 is the issue's title, and only that.
 _TAGS = {
@@ -75,7 +76,7 @@ class _Renderer(RendererHTML):
     def code_block(self, tokens: Sequence[Token], index: int, options: OptionsDict, env: EnvType) -> str:
         code = env["document"].as_written(tokens[index].content)
         language = (tokens[index].info.split() or [""])[0]
-        return f"<pre>{highlight(code.rstrip(), language)}</pre>\n"
+        return f"<pre>{highlight(code.rstrip(), language, on_dark=env['on_dark'])}</pre>\n"
 
     def fence(self, tokens: Sequence[Token], index: int, options: OptionsDict, env: EnvType) -> str:
         return self.code_block(tokens, index, options, env)
@@ -126,10 +127,9 @@ def checkbox(tag: str) -> str:
     return "☑" if "checked" in tag else "☐"
 
 
-def fragment(document: Document, tokens: Sequence[Token], page: Page, outline: Outline) -> str:
-    """The HTML of some tokens of `document`: sanitised, with slot markers, tracked links, images a mail can show."""
-    html = _RENDERER.render(tokens, OPTIONS, {"document": document, "outline": outline})
-    html = nh3.clean(
+def sanitised(html: str) -> str:
+    """`html` with only what may stand in a mail, every tag closed."""
+    return nh3.clean(
         html,
         tags=_TAGS,
         attributes=_ATTRIBUTES,
@@ -137,6 +137,12 @@ def fragment(document: Document, tokens: Sequence[Token], page: Page, outline: O
         url_schemes=_SCHEMES,
         link_rel=None,
     )
+
+
+def fragment(document: Document, tokens: Sequence[Token], page: Page, outline: Outline) -> str:
+    """The HTML of some tokens of `document`: sanitised, with slot markers, tracked links, images a mail can show."""
+    env = {"document": document, "outline": outline, "on_dark": is_dark(page.issue.theme.background)}
+    html = sanitised(_RENDERER.render(tokens, OPTIONS, env))
     html = document.with_slots(html, page.slots)
     html = _LINK.sub(lambda match: _link(match, page), html)
     html = _DEAD_LINK.sub(r"\1", html)

@@ -12,16 +12,15 @@ from django.utils.translation import gettext as _
 from markdown_it.token import Token
 
 from newsletter import mjml
-from newsletter.content import IssueContent, clean_text
+from newsletter.content import IssueContent, clean_line, clean_text
 from newsletter.markdown import Block, BlockKind, Document
 from newsletter.rendering import preheader, sizes
-from newsletter.rendering.colours import derived
-from newsletter.rendering.highlighting import PALETTE
 from newsletter.rendering.html import Outline, fragment
 from newsletter.rendering.page import Page
 from newsletter.rendering.reading import Reading, ReadSection
 from newsletter.rendering.templates import Partials, RenderingError
 from newsletter.rendering.text import WIDTH, Writer
+from newsletter.rendering.theme import derived
 
 # Languages written from right to left (CLDR, character order).
 _RIGHT_TO_LEFT = frozenset(("ar", "arc", "ckb", "dv", "fa", "he", "ks", "ku", "ps", "sd", "syr", "ug", "ur", "yi"))
@@ -55,7 +54,6 @@ class Mail:
             "theme": derived(self.issue.theme),
             "direction": towards,
             "align": "right" if towards == "rtl" else "left",
-            "code_colours": tuple(PALETTE.values()),
         }
         inner = _Html(self.page, partials, common)
         context = {
@@ -101,7 +99,7 @@ class Mail:
         number = _("No. %(number)s") % {"number": issue.number} if issue.number is not None else ""
         date = date_format(issue.date, "DATE_FORMAT") if issue.date else ""
         return {
-            "name": issue.newsletter_name,
+            "name": clean_line(issue.newsletter_name),
             "title": self.title,
             "meta": " · ".join(part for part in (number, date) if part),
             "web_url": "" if self.in_browser else self.page.field_address("web_url"),
@@ -126,7 +124,9 @@ class Mail:
     def _reason(self) -> str:
         if not self.page.for_reader:
             return ""
-        return _("You get this mail because you subscribed to %(name)s.") % {"name": self.issue.newsletter_name}
+        return _("You get this mail because you subscribed to %(name)s.") % {
+            "name": clean_line(self.issue.newsletter_name)
+        }
 
     def _address(self) -> str:
         return clean_text(self.issue.postal_address).strip()
@@ -143,16 +143,14 @@ class _Html:
     def section(self, section: ReadSection) -> SafeString:
         if section.body is None:
             heading = self._safe(section.heading, section.heading.tokens, Outline(1))
-            blocks = self._fill(
+            return self._fill(
                 "locked",
                 html=heading,
                 sentence=_locked_sentence(),
                 href=self.page.field_address("upgrade_url"),
                 label=_upgrade_label(),
             )
-        else:
-            blocks = self._blocks(section, section.body)
-        return self._fill("section", blocks=blocks)
+        return self._blocks(section, section.body)
 
     def prose(self, document: Document, outline: Outline) -> SafeString:
         return self._safe(document, document.tokens, outline)

@@ -41,28 +41,33 @@ class Page:
     def href(self, target: str) -> str:
         """Where a link to `target` (an address, or the marker of a merge field) leads; empty where it can lead nowhere.
 
-        Web addresses go through `link`, with the delivery's token at the end when readers are tracked one by one.
+        Web addresses go through `link`, with the delivery's token at the end when readers are tracked one by one. What
+        `link` refuses with a ValueError stays as it is, with a warning.
         """
         found = fields.indexes(target)
         if found:
             name = self.slots.slots[found[0]].name
             whole = len(found) == 1 and not fields.without_markers(target)
             return self.field_address(name) if whole and name in markdown.LINK_FIELDS else ""
-        scheme = _scheme(target)
-        if target.startswith("#") or scheme in _UNTRACKED_SCHEMES:
+        if target.startswith("#") or _scheme(target) in _UNTRACKED_SCHEMES:
             return target
-        if scheme not in ("http", "https"):
+        if not _is_on_the_web(target):
             self.warn(f"The link to {target} leads nowhere in a mail; write its whole address, with https://.")
             return ""
         if self.link is None or self.tracking == TrackingMode.OFF:
             return target
+        try:
+            tracked = self.link(target)
+        except ValueError as error:
+            self.warn(str(error))
+            return target
         self.links[target] = None
         token = self.slots.marker(DELIVERY_TOKEN) if self.tracking == TrackingMode.INDIVIDUAL else ""
-        return self.link(target) + token
+        return tracked + token
 
     def image_source(self, source: str) -> str:
         """`source` if a mail can show an image from there, else empty, with a warning."""
-        if _scheme(source) in ("http", "https") and not fields.indexes(source):
+        if _is_on_the_web(source) and not fields.indexes(source):
             return source
         if source.startswith("data:"):
             self.warn(
@@ -75,6 +80,14 @@ class Page:
     def missing_alt(self, source: str) -> None:
         """Warns that an image says nothing to those who do not see it."""
         self.warn(f"The image {source} has no alternative text; write what it shows: ![what it shows]({source}).")
+
+
+def _is_on_the_web(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        return parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        return False
 
 
 def _scheme(address: str) -> str:

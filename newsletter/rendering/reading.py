@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from newsletter import fields, gate, markdown
 from newsletter.content import IssueContent, SectionContent
 from newsletter.gate import LockedSection
+from newsletter.rendering import theme
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class ReadSection:
 
 @dataclass(frozen=True)
 class Reading:
-    """The author's text of one view, and a sentence for each merge field in it that cannot be used."""
+    """The author's text of one view, and a sentence for each merge field and theme value that cannot be used."""
 
     sections: tuple[ReadSection, ...]
     footer: markdown.Document
@@ -38,10 +39,10 @@ def read(view: gate.View) -> Reading:
             ("The subject", issue.subject),
             ("The title", issue.title),
             ("The preheader", issue.preheader),
-            ("The newsletter's name", issue.newsletter_name),
         )
         for error in fields.errors(text)
     ]
+    errors += theme.problems(issue.theme)
     for section in sections:
         where = f"Section “{section.name}”" if section.name else "The lead"
         found = [*section.heading.errors, *(section.body.errors if section.body else ())]

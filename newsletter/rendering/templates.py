@@ -17,7 +17,6 @@ PARTIALS: dict[str, str | None] = {
     "layout": None,
     "style": "mj-head",
     "header": "mj-body",
-    "section": "mj-body",
     "footer": "mj-body",
     "heading": "mj-column",
     "text": "mj-column",

@@ -16,11 +16,12 @@ from html.parser import HTMLParser
 from markdown_it.tree import SyntaxTreeNode
 
 from newsletter.markdown import Document
-from newsletter.rendering.html import checkbox
+from newsletter.rendering.html import checkbox, sanitised
 from newsletter.rendering.page import Page
 
 WIDTH = 76
 _LINK = re.compile("\ue002(\\d+)\ue003")  # stands behind a link's label until its paragraph is whole
+_TAG = re.compile("</?[A-Za-z]")  # not a comment, a declaration or the like
 _UNSEEN = frozenset({"script", "style", "iframe", "noscript", "title"})
 _BREAKS = frozenset({"br", "p", "div", "li", "tr", "summary", "dt", "dd", "figure", "figcaption", "blockquote"})
 
@@ -69,8 +70,8 @@ class Writer:
                 return ["* * *"]
             case "html_block":
                 inline = _Inline(self.page, document)
-                inline.feed(node.content)
-                inline.close()
+                inline.feed(sanitised(node.content))
+                inline.end()
                 return self._laid_out(inline, width)
             case _:
                 return self._nodes(node.children, document, width)
@@ -130,11 +131,13 @@ class Writer:
     def _paragraph(self, node: SyntaxTreeNode, document: Document, width: int) -> list[str]:
         inline = _Inline(self.page, document)
         inline.write(node.children)
+        inline.end()
         return self._laid_out(inline, width)
 
     def _cell(self, node: SyntaxTreeNode, document: Document) -> str:
         inline = _Inline(self.page, document)
         inline.write(node.children)
+        inline.end()
         return " ".join(self._with_numbers("".join(inline.out), inline.addresses).split())
 
     def _laid_out(self, inline: _Inline, width: int) -> list[str]:
@@ -171,10 +174,18 @@ class _Inline(HTMLParser):
         for node in nodes:
             self._write(node)
 
+    def end(self) -> None:
+        """Closes what the author left open."""
+        self.close()
+        while self.open_links:
+            self._link(*self.open_links.pop())
+
     def _write(self, node: SyntaxTreeNode) -> None:
         match node.type:
-            case "html_inline":
+            case "html_inline" if _TAG.match(node.content):
                 self.feed(node.content)
+            case "html_inline":
+                pass
             case "text":
                 self.handle_data(node.content)
             case "code_inline":
