@@ -203,6 +203,14 @@ def test_audiences_stay_when_the_file_comes_again_without_paid() -> None:
     ]
 
 
+def test_of_two_sections_of_one_name_the_locked_one_gives_a_new_section_its_audience() -> None:
+    make_tiers()
+    newsletter = make_newsletter()
+    text = "# The Weekly # 7\n\n## Story: Fog\n\nOpen.\n\n## Story: {}\n\nLocked.\n"
+    imported(newsletter, text.format("Ice"), paid=["Story: Ice"])
+    assert audiences(imported(newsletter, text.format("Snow"))) == [EVERYONE, PAID]
+
+
 def test_paid_given_anew_replaces_the_audiences_of_before() -> None:
     make_tiers()
     newsletter = make_newsletter()

@@ -193,6 +193,12 @@ def test_a_row_without_a_usable_address_is_left_out_and_listed_without_it(tmp_pa
     assert not any("example.org" in rejected.reason for rejected in report.rejected)
 
 
+def test_a_row_is_listed_by_the_line_it_begins_on(tmp_path: Path) -> None:
+    text = 'email,name\nada@example.org,"Ada\n\nLovelace"\n\nnobody,"No\nbody"\nnobody,\n'
+    report = importing.import_file(make_file(tmp_path, text), make_newsletter())
+    assert [rejected.line for rejected in report.rejected] == [6, 8]
+
+
 @pytest.mark.parametrize("evil", ["Ada\r\nBcc: all@example.org", "Ada\x0bBcc: x", "Ada\u2028Bcc: x", "\u202eAda"])
 def test_a_name_cannot_carry_a_header(tmp_path: Path, evil: str) -> None:
     out = io.StringIO()
