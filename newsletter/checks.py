@@ -25,7 +25,7 @@ from newsletter.settings import ENV, Environment
 
 TAG = "masthead"
 
-SENDING_TIME = 30  # seconds of a lease that are left for sending once the transport's longest wait is set aside
+LEASE_IN_WAITS = 1.5  # how many of the transport's longest waits a lease holds at the least, to leave time for sending
 
 # Providers whose DMARC policy has mail in their name refused or put aside when it comes from anybody else's server.
 FREEMAIL_DOMAINS = frozenset(
@@ -47,7 +47,7 @@ _KEYS = {
 def leases_outlast_the_transport(**_: Any) -> list[CheckMessage]:
     """A worker may be waiting for an answer when its lease ends, and another would send the same chunk again."""
     longest = transports.longest_wait()
-    least = longest + SENDING_TIME
+    least = LEASE_IN_WAITS * longest
     if ENV.lease_seconds >= least:
         return []
     return [

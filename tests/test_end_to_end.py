@@ -68,7 +68,9 @@ def test_an_imported_issue_goes_to_its_readers_and_comes_back(
     site = f"http://127.0.0.1:{port}"
     with SmtpSink() as sink:
         environment |= {"SMTP_URL": sink.url, "SITE_URL": site}
-        start(sys.executable, "-m", "granian", "--interface", "wsgi", "--port", str(port), "newsletter.wsgi:application")
+        start(
+            sys.executable, "-m", "granian", "--interface", "wsgi", "--port", str(port), "newsletter.wsgi:application"
+        )
         start(*CELERY, "worker", "--concurrency", "2", "--loglevel", "INFO")
         start(*CELERY, "beat", "--loglevel", "INFO")
 

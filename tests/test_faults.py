@@ -1,0 +1,104 @@
+"""Workers that are killed in the middle: nobody lost, nobody mailed twice, every doubt listed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from newsletter import scheduling, stats
+from newsletter.models import Delivery, Dispatch
+from tests.conftest import Start
+from tests.making import make_issue, make_newsletter, make_reader
+from tests.smtp_sink import SmtpSink
+from tests.waiting import until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+READERS, CHUNK, KILLS = 120, 8, 4
+# A lease that ends soon, so that what a killed worker held is soon in doubt and the rest goes on.
+QUICK = {
+    "CHUNK_SIZE": str(CHUNK),
+    "BATCH_SIZE": "40",
+    "SMTP_TIMEOUT": "1",
+    "LEASE_SECONDS": "3",
+    "RETRY_SECONDS": "0.2",
+}
+EMBEDDED = [(sys.executable, "manage.py", "work")]
+CELERY = [
+    (sys.executable, "-m", "celery", "-A", "newsletter", "worker", "--concurrency", "2"),
+    (sys.executable, "-m", "celery", "-A", "newsletter", "beat"),
+]
+
+
+def kill(program: subprocess.Popen[bytes]) -> None:
+    os.killpg(program.pid, signal.SIGKILL)
+    program.wait()
+
+
+def account(dispatch: Dispatch, sink: SmtpSink) -> dict[str, int]:
+    """Hold the report against the mail server's own list; returns lost, twice and in_doubt."""
+    report = stats.report(dispatch.issue)
+    assert stats.sums_agree(report)
+    found = {"lost": 0, "twice": 0, "in_doubt": 0}
+    for delivery in dispatch.deliveries.select_related("subscriber"):
+        assert delivery.subscriber is not None
+        copies = sink.count(delivery.subscriber.address)
+        found["twice"] += copies > 1
+        found["in_doubt"] += delivery.status == Delivery.Status.UNCONFIRMED
+        found["lost"] += copies == 0 and delivery.status != Delivery.Status.UNCONFIRMED
+    assert len(stats.doubts(dispatch.issue)) == found["in_doubt"] == report["unconfirmed"]
+    return found
+
+
+@pytest.mark.parametrize("programs", [EMBEDDED, CELERY], ids=["embedded", "celery"])
+def test_killed_workers_lose_nobody_and_mail_nobody_twice(start: Start, programs: list[tuple[str, ...]]) -> None:
+    weekly = make_newsletter()
+    for _ in range(READERS):
+        make_reader(weekly)
+    chance = random.Random(7)
+    with SmtpSink(answers={"message": lambda _: time.sleep(0.02)}) as sink:
+        settings = {**QUICK, "SMTP_URL": sink.url}
+        dispatch = scheduling.schedule(make_issue(weekly))
+        kills = 0
+        while kills < KILLS:
+            running = [start(*command, **settings) for command in programs]
+            before = sink.count()
+            goal = min(before + chance.randint(1, READERS // (KILLS + 1)), READERS - 1)
+            until(lambda goal=goal: sink.count() >= goal, f"{goal} mails")  # type: ignore[misc]
+            for program in running:
+                kill(program)
+            kills += 1
+        for command in programs:
+            start(*command, **settings)
+        until(lambda: Dispatch.objects.filter(status=Dispatch.Status.SENT).exists(), "the dispatch is sent", seconds=60)
+        found = account(dispatch, sink)
+    workers = 4 if programs == EMBEDDED else 2
+    assert (found["lost"], found["twice"]) == (0, 0)
+    assert found["in_doubt"] <= CHUNK * workers * KILLS
+
+
+def test_a_worker_asked_to_stop_finishes_its_chunk_and_leaves_no_doubt(start: Start) -> None:
+    weekly = make_newsletter()
+    for _ in range(READERS):
+        make_reader(weekly)
+    with SmtpSink(answers={"message": lambda _: time.sleep(0.02)}) as sink:
+        settings = {**QUICK, "SMTP_URL": sink.url}
+        dispatch = scheduling.schedule(make_issue(weekly))
+        worker = start(*EMBEDDED[0], **settings)
+        until(lambda: sink.count() > 5, "some mails")
+        worker.terminate()
+        worker.wait(20)
+        report = stats.report(dispatch.issue)
+        assert report["unconfirmed"] == report["sending"] == 0
+        assert report["sent"] == sink.count()
+        assert report["queued"] == READERS - sink.count() > 0
+        start(*EMBEDDED[0], **settings)
+        until(lambda: sink.count() == READERS, "all mails", seconds=60)
+        until(lambda: Dispatch.objects.filter(status=Dispatch.Status.SENT).exists(), "the dispatch is sent")
+        assert account(dispatch, sink) == {"lost": 0, "twice": 0, "in_doubt": 0}
