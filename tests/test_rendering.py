@@ -344,6 +344,16 @@ def test_dark_mode_uses_the_theme() -> None:
     assert '<meta name="supported-color-schemes" content="light dark">' in html
 
 
+def test_every_ground_that_is_light_has_a_rule_for_dark_mode() -> None:
+    result = rendered(make_issue(FULL, FULL))
+    dark = result.html[result.html.index("prefers-color-scheme: dark") :].partition("</style>")[0]
+    grounds = [node for node in tree(result).iter("div") if "background" in (node.get("style") or "")]
+    assert len(grounds) >= 3
+    for node in grounds:
+        assert f".{node.get('class')}" in dark
+        assert f".{node.get('class')} > table" in dark or node.get("class") == "page"
+
+
 def test_the_default_theme_can_be_read_in_light_and_dark() -> None:
     look = ThemeContent()
     for ink in (look.text, look.muted, look.accent):
