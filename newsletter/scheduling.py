@@ -79,6 +79,16 @@ def wall_time_in(instant: dt.datetime, time_zone: str) -> dt.datetime:
     return instant.astimezone(zoneinfo.ZoneInfo(time_zone)).replace(tzinfo=None)
 
 
+def when(dispatch: Dispatch) -> str:
+    """When a dispatch starts, as people say it: `Sun 1 Nov 2026, 01:30 EDT (first of two)`; "" for a draft."""
+    if dispatch.due_at is None:
+        return ""
+    clock = dispatch.due_at.astimezone(zoneinfo.ZoneInfo(dispatch.time_zone))
+    twice = clock.replace(fold=0).utcoffset() != clock.replace(fold=1).utcoffset()
+    which = f" ({'second' if clock.fold else 'first'} of two)" if twice else ""
+    return f"{clock:%a} {clock.day} {clock:%b %Y, %H:%M %Z}{which}"
+
+
 def refuse_unless_editable(issue: Issue) -> None:
     """Raise NotNow if the issue is scheduled, on its way or sent. Call it under a lock of the issue's row."""
     handed_over = Delivery.objects.filter(dispatch__issue=issue, tries__gt=0)

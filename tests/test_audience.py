@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 
 import pytest
@@ -76,7 +77,7 @@ def test_the_highest_membership_that_counts_now_gives_the_tier() -> None:
     weekly, now = make_newsletter(), timezone.now()
     reader = make_reader(weekly, tier="paid").subscriber
     founding = Tier.objects.get(slug="founding")
-    day = timezone.timedelta(days=1)
+    day = dt.timedelta(days=1)
     Membership.objects.create(subscriber=reader, tier=founding, starts_at=now - 2 * day, ends_at=now - day)
     Membership.objects.create(subscriber=reader, tier=founding, starts_at=now + day)
     assert freeze(weekly).profiles.get().tier_level == 1

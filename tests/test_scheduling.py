@@ -7,6 +7,7 @@ import threading
 
 import pytest
 from django.db import IntegrityError, connection, transaction
+from django.db.models import F
 from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,10 +73,22 @@ def test_an_instant_in_the_second_of_two_hours_is_kept() -> None:
     assert dispatch.wall_time == dt.datetime(2037, 11, 1, 1, 30, tzinfo=dt.UTC)
 
 
+@pytest.mark.parametrize(
+    ("instant", "said"),
+    [
+        (dt.datetime(2026, 11, 1, 5, 30, tzinfo=dt.UTC), "Sun 1 Nov 2026, 01:30 EDT (first of two)"),
+        (dt.datetime(2026, 11, 1, 6, 30, tzinfo=dt.UTC), "Sun 1 Nov 2026, 01:30 EST (second of two)"),
+        (dt.datetime(2026, 12, 24, 13, 0, tzinfo=dt.UTC), "Thu 24 Dec 2026, 08:00 EST"),
+    ],
+)
+def test_a_time_is_said_as_people_say_it(instant: dt.datetime, said: str) -> None:
+    assert scheduling.when(Dispatch(due_at=instant, time_zone="America/New_York")) == said
+
+
 def test_the_wall_time_stays_when_the_rules_of_its_zone_change() -> None:
     weekly = make_newsletter(time_zone="Europe/Berlin")
     dispatch = scheduling.schedule(make_issue(weekly), dt.datetime(2037, 6, 1, 8, 0))
-    Dispatch.objects.filter(pk=dispatch.pk).update(due_at=dispatch.due_at + HOUR)  # as other rules had it
+    Dispatch.objects.filter(pk=dispatch.pk).update(due_at=F("due_at") + HOUR)  # as other rules had it
     scheduling.start_due()
     dispatch.refresh_from_db()
     assert dispatch.due_at == dt.datetime(2037, 6, 1, 6, 0, tzinfo=dt.UTC)

@@ -66,5 +66,5 @@ def _check_beat(schedule: Path) -> None:
     age = time.time() - max(written)
     if age > BEAT_SECONDS:
         raise CommandError(
-            f"Beat wrote its schedule {age:.0f} seconds ago and should have since: is it running, and does Redis answer?"
+            f"Beat wrote its schedule {age:.0f} seconds ago, too long: is it running, and does Redis answer?"
         )

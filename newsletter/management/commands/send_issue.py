@@ -41,11 +41,10 @@ class Command(commands.Command):
         issue = commands.find_issue(options["issue"])
         dispatch = scheduling.schedule(issue, _moment(options["at"]))
         if options["at"]:
-            data = {"issue": issue.pk, "dispatch": dispatch.pk, "status": dispatch.status, "due_at": dispatch.due_at}
-            assert dispatch.wall_time is not None and dispatch.due_at is not None  # noqa: S101
-            when = f"{dispatch.wall_time:%a %d %b %Y, %H:%M} in {dispatch.time_zone}"
-            text = f"“{issue.title}” is scheduled for {when} ({dispatch.due_at:%H:%M} UTC)."
-            return Answer(text, {**data, "due_at": dispatch.due_at.isoformat()})
+            data = {"issue": issue.pk, "dispatch": dispatch.pk, "status": dispatch.status}
+            due_at = dispatch.due_at.isoformat() if dispatch.due_at else None
+            text = f"“{issue.title}” is scheduled for {scheduling.when(dispatch)}."
+            return Answer(text, {**data, "due_at": due_at})
         self._watch(dispatch, quiet=options["json"])
         numbers = stats.report(issue)
         data = {**numbers, "sums_agree": stats.sums_agree(numbers), "doubts": stats.doubts(issue)}
