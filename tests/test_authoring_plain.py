@@ -65,6 +65,7 @@ def test_a_short_line_that_begins_with_an_emoji_is_a_heading(line: str) -> None:
         "🍎 Apples are dear.",
         "1️⃣ First Thing",
         "🏆",
+        "🚀 Looms are cheap. Buy one",
         "Weavers of the world 🧵",
         f"🏆 {LONG}",
         "• 🏆 Story of the Week",
@@ -136,6 +137,8 @@ def test_without_any_emoji_short_title_case_lines_among_long_ones_are_headings_a
     assert [section.heading for section in issue.sections] == ["", "Patterns That Matter", "Some Good Looms"]
     assert any("“Patterns That Matter”" in note for note in issue.notes)
     assert headings(f"{LONG}\nPatterns That Matter\n{LONG}\n") == [], "one alone is no pattern"
+    short = "a short line\n" * 9
+    assert headings(f"{short}Red Wool\n{LONG}\n{short}Blue Wool\n{LONG}\n") == [], "most lines are short"
     assert headings("Red Wool\nBlue Wool\nshort\nGreen Wool\nshort\n") == [], "a text of short lines is a list"
 
 

@@ -21,7 +21,6 @@ _WRAPPED_AT = 45  # characters: a shorter line ended because its paragraph did
 
 # They point at, tick off or greet; they never head a section.
 _BULLET_EMOJI = frozenset("✅☑✔❌✖❎➕➖👉👈👇👆☝➡⬅⬇⬆▶◀🔹🔸🔷🔶🔵🔴🟢🟡🟠🟣⚪⚫◾◽▪▫◼◻👋🙏👍👎•")
-_KEYCAP = "\u20e3"
 _URL = re.compile(r"https?://|www\.|\S@\S+\.\w", re.IGNORECASE)
 _GREETING = re.compile(
     r"(?:hi|hey|hello|dear|welcome|greetings|good (?:morning|afternoon|evening)|thanks|thank you)\b", re.IGNORECASE
@@ -146,7 +145,7 @@ def _marked(line: str) -> bool:
     if len(line) > HEADING_LENGTH:
         return False
     emoji = headings.leading_emoji(line)
-    if not emoji or emoji[0] in _BULLET_EMOJI or _KEYCAP in emoji:
+    if not emoji or emoji[0] in _BULLET_EMOJI:
         return False
     text = line[len(emoji) :].strip()
     if not headings.bare_name(text) or _URL.search(text) or _GREETING.match(text) or _SENTENCE_INSIDE.search(text):
