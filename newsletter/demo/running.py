@@ -24,7 +24,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from newsletter.demo import services
-from newsletter.demo.preparing import LOGIN, NEWSLETTER
+from newsletter.demo.preparing import LOGIN
 from newsletter.demo.programs import Ended, Programs, Told
 from newsletter.mailbox.store import Store
 from newsletter.settings import BASE_DIR
@@ -160,7 +160,7 @@ def _play(
     say(
         f"\n  Mailbox      {site}/mailbox/\n"
         f"  Admin        {site}/admin/   (name {LOGIN}, password {LOGIN})\n"
-        f"  Public page  {site}/{NEWSLETTER}/\n\n"
+        f"  Public page  {site}/{facts['newsletter']}/\n\n"
         "Ctrl-C stops everything."
     )
     programs.wait()
