@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from lxml import html as lxml_html
 from pytest_django import Settings
@@ -267,6 +267,7 @@ PIECES = [
 written = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=5)), max_size=20).map("".join)
 
 
+@example('<a href="https://r.example">never closed', '<a href="https://r.example">nor here', "<![no section>")
 @given(written, written, written)
 @settings(max_examples=80, deadline=None)
 def test_whatever_an_author_writes_both_parts_are_well_formed_and_hold_the_same_links(
