@@ -97,7 +97,7 @@ def test_a_field_that_cannot_be_used_is_an_error_wherever_it_stands(source: str,
         "&#xe000;0&#xE001;",
         "&#57344;0&#57345;",
         "[a](https://x.example/%ee%80%800%EE%80%81)",
-        "[a](https://x.example/%EE%EE%80%8080%800%EE%80%81)",
+        "[a](https://x.example/%EE%80%EE%80%80%800%EE%80%EE%80%81%81)",
         '<a href="&#xE000;0&#xE001;">a</a>',
     ],
 )
