@@ -179,6 +179,8 @@ def test_the_bytes_are_safe_for_every_relay(
     assert octets.count(b"\r") == octets.count(b"\n") == octets.count(b"\r\n")
     lines = octets.split(b"\r\n")
     assert not any(line.startswith((b".", b"From ")) for line in lines), "a dot would have to be stuffed"
+    bodies = octets.partition(b"\r\n\r\n")[2].split(b"\r\n")
+    assert not any(line.endswith((b" ", b"\t")) for line in bodies), "a relay may cut blanks at the end of a line"
     assert max(map(len, lines)) <= 100  # only List-Unsubscribe, which is never folded, passes 76
     assert all(len(line) <= 76 for line in lines if not line.startswith(b"List-Unsubscribe:"))
 

@@ -284,6 +284,12 @@ def test_a_relay_that_cannot_be_reached_is_not_tried_for_every_reader(sinks: Sin
     assert "Not tried" in outcomes[-1].reply
 
 
+def test_a_relay_that_closes_after_every_message_is_not_tried_for_every_reader(sinks: Sinks) -> None:
+    sink = sinks(answers={"message": "421 4.3.2 closing"})
+    assert results(hand_over(sink, *(f"reader{number}@example.org" for number in range(50)))) == [Result.LATER] * 50
+    assert len(sink.sessions) == GIVE_UP_AFTER
+
+
 def test_a_relay_that_never_answers_a_message_leaves_few_doubts(sinks: Sinks) -> None:
     sink = sinks(answers={"message": HANG_UP})
     outcomes = hand_over(sink, *(f"reader{number}@example.org" for number in range(50)))

@@ -67,7 +67,7 @@ class QuotedPrintable:
         """The body for one reader, to be joined."""
         filled = [_encoded_value(slot, values, as_html=self.as_html) for slot in self.slots]
         pieces: list[bytes] = [*self.pieces]
-        pieces[1::2] = [filled[index] for index in self.order]
+        pieces[1::2] = map(filled.__getitem__, self.order)
         return pieces
 
     @property

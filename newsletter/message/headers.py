@@ -28,6 +28,8 @@ _Q = [chr(byte) if byte in _UNENCODED else "_" if byte == 0x20 else f"={byte:02X
 # No blank, bracket, comma, quote or control character: what could end a path (RFC 5321) or a mailbox in a header.
 # Quoted local parts are left out; no address that `subscribers.addresses` lets in has one.
 _ADDRESS = re.compile(r"[^\s<>()\[\],;:\\\"\x00-\x1f\x7f-\x9f@]+@[^\s<>()\[\],;:\\\"\x00-\x1f\x7f-\x9f@]+")
+# Names that need no care: most readers', so the short way round all that the others need.
+_USUAL_NAME = re.compile(r"[A-Za-z0-9.,'-]+(?: [A-Za-z0-9.,'-]+)*")
 _MESSAGE_ID = re.compile(r"[A-Za-z0-9._=+-]{1,120}@[A-Za-z0-9.:\[\]-]{1,255}")
 _URL = re.compile(r"https?://[!#-;=?-Z_a-z~%]+")
 
@@ -48,6 +50,8 @@ def mailbox(name: str, display_name: str, address: str) -> str:
     Raises ValueError where `address` is none.
     """
     check_address(address)
+    if _USUAL_NAME.fullmatch(display_name) and len(name) + len(display_name) + len(address) <= MAX_LINE - 7:
+        return f'"{display_name}" <{address}>'
     display_name = clean_line(display_name)
     return _phrase(display_name, len(name) + 2, f"<{address}>") if display_name else address
 
@@ -91,7 +95,9 @@ def date(value: dt.datetime) -> str:
 
 def is_address(address: str) -> bool:
     """Whether `address` can stand in an envelope and a header as it is, ASCII or (RFC 6531) not."""
-    return bool(_ADDRESS.fullmatch(address)) and clean_line(address) == address and len(address.encode()) <= 254
+    if not _ADDRESS.fullmatch(address) or len(address.encode("utf-8", "replace")) > 254:
+        return False
+    return address.isascii() or clean_line(address) == address
 
 
 def check_address(address: str) -> None:
