@@ -57,8 +57,7 @@ def snapshot(dispatch: Dispatch, *, batch_size: int) -> bool:
     with transaction.atomic():
         if not due.update(snapshot_at=Now()):
             return False
-        newsletter = Newsletter.objects.get(issues__dispatches=dispatch)
-        excluded = _list_readers(newsletter)
+        excluded = _list_readers(dispatch.newsletter)
         included = excluded.pop("", 0)
         _insert_profiles(dispatch)
         numbers = range(1, -(-included // batch_size) + 1)

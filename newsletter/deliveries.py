@@ -25,14 +25,18 @@ LONGEST_WAIT = dt.timedelta(hours=1)
 OPEN = (Status.SENDING, Status.UNCONFIRMED)
 
 
-def _exclusion(newsletter_id: int) -> Case:
-    """For a query over deliveries of a newsletter: why this reader may not be written to at this moment, or ""."""
+def _exclusion(dispatch: Dispatch) -> Case:
+    """For a query over deliveries of `dispatch`: why this reader may not be written to at this moment, or "".
+
+    A single message answers what the person just asked for, so only their erasure keeps it back.
+    """
     subscription = Subscription.objects.filter(
-        subscriber=OuterRef("subscriber"), newsletter=newsletter_id
+        subscriber=OuterRef("subscriber"), newsletter=dispatch.newsletter_id
     ).annotate(exclusion=exclusion())
+    by_subscription = Coalesce(Subquery(subscription.values("exclusion")[:1]), Value("unsubscribed"))
     return Case(
         When(subscriber=None, then=Value("erased")),
-        default=Coalesce(Subquery(subscription.values("exclusion")[:1]), Value("unsubscribed")),
+        default=Value("") if dispatch.kind == Dispatch.Kind.SINGLE else by_subscription,
         output_field=CharField(),
     )
 
@@ -49,7 +53,7 @@ def claim(batch: Batch, *, attempt: Attempt, limit: int) -> int:
         leased_until__gt=Now(),
         dispatch__status=Dispatch.Status.SENDING,
     )
-    reason = _exclusion(batch.dispatch.issue.newsletter_id)
+    reason = _exclusion(batch.dispatch)
     due = Delivery.objects.due().filter(Exists(allowed), batch=batch).annotate(exclusion=reason).order_by("pk")
     with transaction.atomic():
         left = due.exclude(exclusion="")[:limit]

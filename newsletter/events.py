@@ -102,13 +102,13 @@ def record(
     otherwise than by a request.
     """
     delivery = (
-        Delivery.objects.select_related("subscriber", "dispatch__issue__newsletter").filter(pk=delivery_id).first()
+        Delivery.objects.select_related("subscriber", "dispatch__newsletter").filter(pk=delivery_id).first()
         if delivery_id
         else None
     )
     dispatch = delivery.dispatch if delivery else _dispatch(dispatch_id)
     if dispatch:
-        newsletter = dispatch.issue.newsletter
+        newsletter = dispatch.newsletter
     if delivery and delivery.subscriber:
         subscriber = delivery.subscriber
     by_a_person = hit is None or hit.by_a_person
@@ -141,4 +141,4 @@ def record(
 def _dispatch(dispatch_id: int | None) -> Dispatch | None:
     if not dispatch_id:
         return None
-    return Dispatch.objects.select_related("issue__newsletter").filter(pk=dispatch_id).first()
+    return Dispatch.objects.select_related("newsletter").filter(pk=dispatch_id).first()

@@ -17,8 +17,10 @@ from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 
 from newsletter import audience, deliveries, preflight, rendering, variants
-from newsletter.models import Batch, Delivery, Dispatch, DispatchProfile, Issue, Revision
+from newsletter.content import TrackingMode
+from newsletter.models import Batch, Delivery, Dispatch, DispatchProfile, Issue, Newsletter, Revision
 from newsletter.settings import ENV
+from subscribers.models import Subscriber, tier_level_of
 
 Status = Dispatch.Status
 GRACE = dt.timedelta(hours=2)  # later than this, ask a human: nobody wants Monday's mail on Tuesday
@@ -68,9 +70,39 @@ def schedule(issue: Issue, at: dt.datetime | None = None) -> Dispatch:
             "due_at": due_at,
         }
         if dispatch is None:
-            return Dispatch.objects.create(issue=issue, **fields)
+            return Dispatch.objects.create(issue=issue, newsletter=issue.newsletter, **fields)
         Dispatch.objects.filter(pk=dispatch.pk, status__in=(Status.DRAFT, Status.MISSED)).update(**fields)
     dispatch.refresh_from_db()
+    return dispatch
+
+
+def send_single(subscriber: Subscriber, newsletter: Newsletter, *, subject: str, body: str) -> Dispatch:
+    """Queue one message to one person, in the look of `newsletter`: a confirmation, a one-time link.
+
+    `body` is Markdown. It goes the way of every mail, as an audience of one, and is not tracked. Call it inside the
+    transaction that makes it necessary. Raises rendering.RenderingError.
+    """
+    content = newsletter.single_content(subject=subject, body=body)
+    revision = Revision.objects.create(data=content.as_json())
+    dispatch = Dispatch.objects.create(
+        newsletter=newsletter,
+        kind=Dispatch.Kind.SINGLE,
+        revision=revision,
+        status=Status.SENDING,
+        started_at=Now(),
+        snapshot_at=Now(),
+        candidates=1,
+    )
+    levels = Subscriber.objects.annotate(tier_level=tier_level_of("pk")).values_list("tier_level", flat=True)
+    profile = DispatchProfile.objects.create(
+        dispatch=dispatch,
+        tier_level=levels.get(pk=subscriber.pk),
+        text_only=subscriber.text_only,
+        tracking=TrackingMode.OFF.value,
+    )
+    variants.ensure(profile, content)
+    batch = Batch.objects.create(dispatch=dispatch, number=1)
+    Delivery.objects.create(dispatch=dispatch, subscriber=subscriber, profile=profile, batch=batch)
     return dispatch
 
 

@@ -125,9 +125,9 @@ def _messages(
     batch: Batch, attempt: Attempt, chunk: list[Delivery]
 ) -> list[tuple[message.Compiled, message.Sender, list[message.Reader]]]:
     """The chunk as compiled variants with their readers. Raises rendering.RenderingError."""
-    dispatch = Dispatch.objects.select_related("revision", "issue__newsletter").get(pk=batch.dispatch_id)
-    newsletter = dispatch.issue.newsletter
-    sender = sender_of(newsletter, dispatch.issue_id)
+    dispatch = Dispatch.objects.select_related("revision", "newsletter").get(pk=batch.dispatch_id)
+    newsletter = dispatch.newsletter
+    sender = sender_of(dispatch)
     content = dispatch.revision.content
     readers: dict[Variant, list[message.Reader]] = {}
     for delivery in chunk:
@@ -152,8 +152,9 @@ def _profile_now(delivery: Delivery) -> DispatchProfile:
     return profile
 
 
-def sender_of(newsletter: Newsletter, issue_id: int) -> message.Sender:
-    """What is the same in the headers of every mail of an issue."""
+def sender_of(dispatch: Dispatch) -> message.Sender:
+    """What is the same in the headers of every mail of a dispatch."""
+    newsletter = dispatch.newsletter
     host = urlsplit(settings.SITE_URL).hostname or "localhost"
     return message.Sender(
         name=newsletter.sender_name,
@@ -162,9 +163,10 @@ def sender_of(newsletter: Newsletter, issue_id: int) -> message.Sender:
         list_id=f"{newsletter.slug}.{host}",
         list_name=newsletter.name,
         # Issue, newsletter, stream, sender: the last one stable and 5 to 15 characters (Gmail's Feedback-ID rules).
-        feedback_id=f"i{issue_id}:n{newsletter.pk}:issue:masthead",
+        feedback_id=f"i{dispatch.issue_id or 0}:n{newsletter.pk}:{dispatch.kind}:masthead",
         domain=host,
         language=newsletter.language,
+        bulk=dispatch.kind == Dispatch.Kind.ISSUE,
     )
 
 

@@ -12,14 +12,19 @@ Status = Delivery.Status
 
 
 def report(issue: Issue) -> dict[str, Any]:
-    """Where the latest dispatch of `issue` stands.
+    """Where the latest dispatch of `issue` stands: the numbers of `count`, and `issue` (its id) and `title`."""
+    return {"issue": issue.pk, "title": issue.title, **count(issue.dispatches.order_by("-pk").first())}
+
+
+def count(dispatch: Dispatch | None) -> dict[str, Any]:
+    """Where every candidate of `dispatch` stands; zeros where there is none, or before its snapshot.
 
     candidates = deliveries + all of `excluded` (by reason); deliveries = queued + sending + sent + failed + unconfirmed
     + all of `skipped` (by reason). opened, clicked and unsubscribed count readers, open_hits and click_hits requests,
-    which is all that anonymous tracking knows. Zeros before the snapshot.
+    which is all that anonymous tracking knows.
     """
-    dispatch = issue.dispatches.order_by("-pk").first()
     rows = Delivery.objects.filter(dispatch=dispatch) if dispatch else Delivery.objects.none()
+    events = Event.objects.filter(dispatch=dispatch) if dispatch else Event.objects.none()
     by_status = dict(rows.values_list("status").annotate(count=Count("pk")).order_by())
     skipped = rows.filter(status=Status.SKIPPED).values_list("reason").annotate(count=Count("pk")).order_by("reason")
     readers = rows.aggregate(
@@ -27,14 +32,8 @@ def report(issue: Issue) -> dict[str, Any]:
         clicked=Count("pk", filter=Q(clicked_at__isnull=False)),
         unsubscribed=Count("pk", filter=Q(unsubscribed_at__isnull=False)),
     )
-    hits = dict(
-        Event.objects.filter(dispatch=dispatch).values_list("kind").annotate(count=Count("pk")).order_by()
-        if dispatch
-        else []
-    )
+    hits = dict(events.values_list("kind").annotate(count=Count("pk")).order_by())
     return {
-        "issue": issue.pk,
-        "title": issue.title,
         "status": dispatch.status if dispatch else Dispatch.Status.DRAFT.value,
         "pause_reason": dispatch.pause_reason if dispatch else "",
         "candidates": (dispatch.candidates or 0) if dispatch else 0,
@@ -55,7 +54,17 @@ def sums_agree(numbers: dict[str, Any]) -> bool:
     return everyone and numbers["deliveries"] == states + sum(numbers["skipped"].values())
 
 
-def doubts(issue: Issue, *, limit: int = 1000) -> list[dict[str, Any]]:
-    """The deliveries of `issue` of which nobody knows whether they arrived: delivery, subscriber id and last answer."""
-    rows = Delivery.objects.filter(dispatch__issue=issue, status=Status.UNCONFIRMED).order_by("pk")
+def doubts(dispatch: Dispatch | None, *, limit: int = 1000) -> list[dict[str, Any]]:
+    """Deliveries of which nobody knows whether they arrived: their id, subscriber_id and the last reply."""
+    rows = Delivery.objects.filter(dispatch=dispatch, status=Status.UNCONFIRMED).order_by("pk")
     return [dict(row) for row in rows.values("id", "subscriber_id", "reply")[:limit]]
+
+
+def full_report(issue: Issue) -> dict[str, Any]:
+    """`report`, with `sums_agree` and the listed `doubts`."""
+    numbers = report(issue)
+    return {
+        **numbers,
+        "sums_agree": sums_agree(numbers),
+        "doubts": doubts(issue.dispatches.order_by("-pk").first()),
+    }

@@ -25,6 +25,7 @@ def render(content: IssueContent, profile: Profile, *, dispatch_id: int) -> rend
         gate.view(content, profile),
         tracking=profile.tracking,
         text_only=profile.text_only,
+        for_reader=not content.single,
         link=None if off else link,
         pixel_url=""
         if profile.tracking == TrackingMode.OFF

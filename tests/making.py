@@ -60,6 +60,12 @@ def make_issue(newsletter: Newsletter, *, paid: str = "", **fields: Any) -> Issu
     return issue
 
 
+def issue_of(dispatch: Dispatch) -> Issue:
+    """The issue that a dispatch sends."""
+    assert dispatch.issue is not None
+    return dispatch.issue
+
+
 def make_dispatch(newsletter: Newsletter, *, readers: int = 0, **fields: Any) -> Dispatch:
     """A dispatch that is SENDING, its audience of `readers` new readers (and those there are) frozen and rendered."""
     for _ in range(readers):

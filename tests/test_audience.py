@@ -23,7 +23,9 @@ Status = Subscription.Status
 def preparing(newsletter: Newsletter) -> Dispatch:
     issue = make_issue(newsletter)
     revision = Revision.objects.create(issue=issue, data=issue.content().as_json())
-    return Dispatch.objects.create(issue=issue, revision=revision, status=Dispatch.Status.PREPARING)
+    return Dispatch.objects.create(
+        newsletter=newsletter, issue=issue, revision=revision, status=Dispatch.Status.PREPARING
+    )
 
 
 def freeze(newsletter: Newsletter, *, batch_size: int = 100) -> Dispatch:

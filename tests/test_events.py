@@ -52,7 +52,7 @@ def test_a_hit_is_kept_with_its_agent_network_method_and_url() -> None:
         "GET",
         "https://example.com/",
     )
-    assert (event.subscriber, event.newsletter) == (delivery.subscriber, delivery.dispatch.issue.newsletter)
+    assert (event.subscriber, event.newsletter) == (delivery.subscriber, delivery.dispatch.newsletter)
 
 
 @pytest.mark.django_db

@@ -43,7 +43,7 @@ def kill(program: subprocess.Popen[bytes]) -> None:
 
 def account(dispatch: Dispatch, sink: SmtpSink) -> dict[str, int]:
     """Hold the report against the mail server's own list; returns lost, twice and in_doubt."""
-    report = stats.report(dispatch.issue)
+    report = stats.count(dispatch)
     assert stats.sums_agree(report)
     found = {"lost": 0, "twice": 0, "in_doubt": 0}
     for delivery in dispatch.deliveries.select_related("subscriber"):
@@ -52,7 +52,7 @@ def account(dispatch: Dispatch, sink: SmtpSink) -> dict[str, int]:
         found["twice"] += copies > 1
         found["in_doubt"] += delivery.status == Delivery.Status.UNCONFIRMED
         found["lost"] += copies == 0 and delivery.status != Delivery.Status.UNCONFIRMED
-    assert len(stats.doubts(dispatch.issue)) == found["in_doubt"] == report["unconfirmed"]
+    assert len(stats.doubts(dispatch)) == found["in_doubt"] == report["unconfirmed"]
     return found
 
 
@@ -94,7 +94,7 @@ def test_a_worker_asked_to_stop_finishes_its_chunk_and_leaves_no_doubt(start: St
         until(lambda: sink.count() > 5, "some mails")
         worker.terminate()
         worker.wait(20)
-        report = stats.report(dispatch.issue)
+        report = stats.count(dispatch)
         assert report["unconfirmed"] == report["sending"] == 0
         assert report["sent"] == sink.count()
         assert report["queued"] == READERS - sink.count() > 0

@@ -16,7 +16,7 @@ from newsletter import scheduling
 from newsletter.models import Delivery, Dispatch, Issue, Section
 from newsletter.scheduling import NotNow
 from subscribers.models import Tier
-from tests.making import make_dispatch, make_issue, make_newsletter, make_reader
+from tests.making import issue_of, make_dispatch, make_issue, make_newsletter, make_reader
 
 pytestmark = pytest.mark.django_db
 
@@ -114,7 +114,7 @@ def test_an_issue_is_scheduled_once() -> None:
 def test_the_database_refuses_two_live_dispatches_of_an_issue() -> None:
     dispatch = scheduling.schedule(make_issue(make_newsletter()), later())
     with pytest.raises(IntegrityError), transaction.atomic():
-        Dispatch.objects.create(issue=dispatch.issue, revision=dispatch.revision)
+        Dispatch.objects.create(newsletter=dispatch.newsletter, issue=dispatch.issue, revision=dispatch.revision)
 
 
 def test_a_time_that_has_passed_is_refused() -> None:
@@ -259,7 +259,7 @@ def test_cancelling_skips_what_is_queued() -> None:
 def test_an_issue_cancelled_before_anything_left_can_be_scheduled_again() -> None:
     dispatch = make_dispatch(make_newsletter(), readers=1)
     scheduling.cancel(dispatch)
-    assert scheduling.schedule(dispatch.issue, later()).pk != dispatch.pk
+    assert scheduling.schedule(issue_of(dispatch), later()).pk != dispatch.pk
 
 
 def test_an_issue_cancelled_after_some_had_it_is_never_sent_again() -> None:
@@ -268,7 +268,7 @@ def test_an_issue_cancelled_after_some_had_it_is_never_sent_again() -> None:
     Delivery.objects.filter(pk__in=first).update(status="sent", tries=1)
     scheduling.cancel(dispatch)
     with pytest.raises(NotNow, match="some readers have it"):
-        scheduling.schedule(dispatch.issue, later())
+        scheduling.schedule(issue_of(dispatch), later())
 
 
 def test_sent_needs_agreeing_sums() -> None:

@@ -64,7 +64,7 @@ def at_the_first_message(do: Callable[[], object]) -> Callable[[Session], None]:
 
 
 def statuses(dispatch: Dispatch) -> dict[str, int]:
-    report = stats.report(dispatch.issue)
+    report = stats.count(dispatch)
     assert stats.sums_agree(report)
     return {
         status.value: report[status.value] for status in Status if status != Status.SKIPPED and report[status.value]
@@ -140,7 +140,7 @@ def test_skips_a_reader_who_left_after_the_snapshot(sink: SmtpSink) -> None:
     consent.suppress(fingerprint, reason=Suppression.Reason.COMPLAINT, source="test")
     consent.erase(goes.subscriber, source="test")
     send(dispatch)
-    report = stats.report(dispatch.issue)
+    report = stats.count(dispatch)
     assert report["skipped"] == {"erased": 1, "paused": 1, "suppressed": 1, "unsubscribed": 1}
     assert report["sent"] == 1
     assert stats.sums_agree(report)
@@ -241,7 +241,7 @@ def test_doubts_are_listed_and_settled_by_the_author(sink: SmtpSink) -> None:
     dispatch = make_dispatch(weekly)
     send(dispatch)
     scheduling.finish()
-    assert [row["id"] for row in stats.doubts(dispatch.issue)] == [Delivery.objects.get().pk]
+    assert [row["id"] for row in stats.doubts(dispatch)] == [Delivery.objects.get().pk]
     scheduling.resend_unconfirmed(dispatch)
     send(dispatch)
     assert statuses(dispatch) == {"sent": 1}
@@ -284,7 +284,7 @@ def test_a_cancelled_dispatch_finishes_its_chunk_and_skips_the_rest(
     sink.answers["message"] = at_the_first_message(lambda: scheduling.cancel(dispatch))
     send(dispatch)
     scheduling.finish()
-    report = stats.report(dispatch.issue)
+    report = stats.count(dispatch)
     assert (report["sent"], report["skipped"]) == (1, {"cancelled": 2})
     dispatch.refresh_from_db()
     assert dispatch.finished_at
@@ -385,3 +385,31 @@ def test_headers_let_a_mail_program_unsubscribe(sink: SmtpSink) -> None:
     assert mail["Feedback-ID"].count(":") == 3
     assert mail["Message-ID"]
     assert mail["Date"]
+
+
+def test_a_single_message_reaches_who_asked_even_before_they_confirmed(sink: SmtpSink) -> None:
+    weekly = make_newsletter()
+    pending = make_reader(weekly, status=Subscription.Status.PENDING).subscriber
+    dispatch = scheduling.send_single(pending, weekly, subject="Please confirm", body="[Yes](https://example.com/y)")
+    assert send(dispatch).claimed == 1
+    mail = sink.messages(pending.address)[0].parsed()
+    assert mail["Auto-Submitted"] == "auto-generated"
+    assert mail["List-Unsubscribe"] is None
+    assert mail["Precedence"] is None
+    html = mail.get_body(("html",)).get_content()  # type: ignore[union-attr]
+    assert 'href="https://example.com/y"' in html
+    assert "/o/" not in html
+    assert "/u/" not in html
+    scheduling.finish()
+    dispatch.refresh_from_db()
+    assert dispatch.status == Dispatch.Status.SENT
+
+
+def test_a_single_message_to_a_person_who_was_erased_is_skipped(sink: SmtpSink) -> None:
+    weekly = make_newsletter()
+    reader = make_reader(weekly).subscriber
+    dispatch = scheduling.send_single(reader, weekly, subject="Please confirm", body="Hello.")
+    consent.erase(reader, source="test")
+    send(dispatch)
+    assert stats.count(dispatch)["skipped"] == {"erased": 1}
+    assert sink.count() == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,8 +33,8 @@ time.sleep(600)
 @pytest.fixture
 def without_installed_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine where nobody installed a server."""
-    which = services.shutil.which
-    monkeypatch.setattr(services.shutil, "which", lambda name: which(name) if name == "setpriv" else None)
+    which = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name: which(name) if name == "setpriv" else None)
     monkeypatch.setattr(services, "_POSTGRES_FOLDERS", ())
 
 

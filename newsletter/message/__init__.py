@@ -43,8 +43,9 @@ class Sender:
 
     `address` and `reply_to` (or "") are ASCII, an international domain in its A-label form. `list_id` is like
     `weekly.news.example.org` and outlives a renaming; `list_name` is what people read. `feedback_id` is as Gmail wants
-    it (`issue:newsletter:stream:sender`), without anything of the reader. `domain` is this site's host name, on the
-    right of every Message-ID and in the greeting to the relay. `language` is a BCP 47 tag.
+    it (`issue:newsletter:stream:sender`), without anything of the reader. `domain` is this site's host name, for the
+    greeting to the relay. `language` is a BCP 47 tag. `bulk` is False for a single message that answers what one person
+    asked for: it belongs to no list and is marked as generated (RFC 3834).
     """
 
     name: str
@@ -55,6 +56,7 @@ class Sender:
     feedback_id: str
     domain: str
     language: str
+    bulk: bool = True
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,8 @@ class Compiled:
     """A variant ready to be joined with any reader's values. Immutable and picklable; made by `compile`.
 
     `head` are the headers all readers share, `subject_line` the encoded Subject where it has no slot, else empty; each
-    of `parts` is what stands before a body and the body; `tail` ends the message. The templates `subject`, `text` and
-    `html` (None in a mail of text only) are for transports that want them apart.
+    of `parts` is what stands before a body and the body; `tail` ends the message; `bulk` is the sender's. The templates
+    `subject`, `text` and `html` (None in a mail of text only) are for transports that want them apart.
     """
 
     head: bytes
@@ -89,6 +91,7 @@ class Compiled:
     subject: bodies.Template
     text: bodies.Template
     html: bodies.Template | None
+    bulk: bool
 
     @property
     def size(self) -> int:
@@ -126,7 +129,16 @@ def compile(rendered: Rendered, sender: Sender) -> Compiled:
         )
         tail = f"\r\n--{boundary}--\r\n".encode()
     head = _head(sender).encode("ascii")
-    return Compiled(head, subject_line.encode("ascii"), parts, tail, subject_template, text_template, html_template)
+    return Compiled(
+        head=head,
+        subject_line=subject_line.encode("ascii"),
+        parts=parts,
+        tail=tail,
+        subject=subject_template,
+        text=text_template,
+        html=html_template,
+        bulk=sender.bulk,
+    )
 
 
 def assemble(compiled: Compiled, reader: Reader) -> bytes:
@@ -135,7 +147,7 @@ def assemble(compiled: Compiled, reader: Reader) -> bytes:
     It is 7-bit but for an address with a non-ASCII local part, which stands raw in the To header (RFC 6532): such a
     message may go only where SMTPUTF8 is offered. Raises ValueError where the address or unsubscribe link is none.
     """
-    own = "".join(f"{name}: {value}\r\n" for name, value in reader_headers(reader).items())
+    own = "".join(f"{name}: {value}\r\n" for name, value in reader_headers(reader, bulk=compiled.bulk).items())
     pieces = [compiled.head, compiled.subject_line or _subject_line(compiled, reader), own.encode()]
     for before, body in compiled.parts:
         pieces.append(before)
@@ -160,11 +172,17 @@ def html(compiled: Compiled, reader: Reader) -> str:
 
 
 def list_headers(sender: Sender) -> dict[str, str]:
-    """What tells mail programs and providers that this is a newsletter, by header name, the values folded.
+    """What tells mail programs and providers what kind of mail this is, by header name, the values folded.
 
-    RFC 8058 (one-click), RFC 2919 (List-Id), Gmail's Feedback-ID, and what keeps automatic answers away: Precedence,
-    and X-Auto-Response-Suppress for Exchange.
+    For a newsletter RFC 8058 (one-click), RFC 2919 (List-Id), Gmail's Feedback-ID, and what keeps automatic answers
+    away: Precedence, and X-Auto-Response-Suppress for Exchange. For a single message Auto-Submitted (RFC 3834).
     """
+    if not sender.bulk:
+        return {
+            "Auto-Submitted": "auto-generated",
+            "X-Auto-Response-Suppress": "All",
+            "Content-Language": headers.text("Content-Language", sender.language),
+        }
     return {
         "List-Id": headers.list_id("List-Id", sender.list_name, sender.list_id),
         "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
@@ -175,14 +193,16 @@ def list_headers(sender: Sender) -> dict[str, str]:
     }
 
 
-def reader_headers(reader: Reader) -> dict[str, str]:
+def reader_headers(reader: Reader, *, bulk: bool) -> dict[str, str]:
     """The headers that differ from reader to reader, by name, folded. Raises ValueError as `assemble` does."""
-    return {
+    own = {
         "To": headers.mailbox("To", reader.name, reader.address),
         "Date": headers.date(reader.date),
         "Message-ID": headers.message_id(reader.message_id),
-        "List-Unsubscribe": headers.url("List-Unsubscribe", reader.values.get("unsubscribe_url", "")),
     }
+    if bulk:
+        own["List-Unsubscribe"] = headers.url("List-Unsubscribe", reader.values.get("unsubscribe_url", ""))
+    return own
 
 
 def _head(sender: Sender) -> str:

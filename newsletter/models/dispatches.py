@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 
 from newsletter.content import Profile, TrackingMode
 from newsletter.models.issues import Issue, Revision
+from newsletter.models.newsletters import Newsletter
 from subscribers.models import Subscriber
 
 
@@ -39,7 +40,13 @@ class Dispatch(models.Model):
 
     ENDED = (Status.SENT, Status.CANCELLED)
 
-    issue = models.ForeignKey(Issue, models.PROTECT, related_name="dispatches")
+    class Kind(models.TextChoices):
+        ISSUE = "issue"
+        SINGLE = "single", "single message"
+
+    newsletter = models.ForeignKey(Newsletter, models.PROTECT, related_name="dispatches")
+    kind = models.CharField(max_length=6, choices=Kind, default=Kind.ISSUE)
+    issue = models.ForeignKey(Issue, models.PROTECT, null=True, related_name="dispatches")
     revision = models.ForeignKey(Revision, models.PROTECT, related_name="dispatches")
     status = models.CharField(max_length=9, choices=Status, default=Status.DRAFT)
     # When to start: wall time and zone are the author's words, due_at what they mean by the current rules of that zone.
@@ -64,6 +71,10 @@ class Dispatch(models.Model):
     class Meta:
         verbose_name_plural = "dispatches"
         constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(kind="issue", issue__isnull=False) | Q(kind="single", issue=None),
+                name="an_issue_dispatch_has_an_issue",
+            ),
             models.UniqueConstraint(
                 fields=["issue"], condition=~Q(status="cancelled"), name="one_dispatch_of_an_issue_at_a_time"
             ),
@@ -84,7 +95,7 @@ class Dispatch(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"Dispatch {self.pk} of {self.issue} ({self.status})"
+        return f"Dispatch {self.pk} of {self.issue or 'a single message'} ({self.status})"
 
 
 class Variant(models.Model):

@@ -8,8 +8,8 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from newsletter.content import Audience, AudienceKind, IssueContent, SectionContent, ThemeContent, WhenLocked
-from newsletter.models.newsletters import Newsletter, StandingSection, Theme, validate_line
+from newsletter.content import Audience, AudienceKind, IssueContent, SectionContent, WhenLocked
+from newsletter.models.newsletters import Newsletter, StandingSection, validate_line
 from subscribers.models import random_id
 
 
@@ -41,22 +41,14 @@ class Issue(models.Model):
 
     def content(self) -> IssueContent:
         """The issue as it stands now, as plain values: what a preview shows and a revision freezes."""
-        newsletter = self.newsletter
-        theme = Theme.objects.filter(newsletter=newsletter).first()
         sections = self.sections.select_related("tier").order_by("position", "pk")
-        return IssueContent(
-            newsletter_slug=newsletter.slug,
-            newsletter_name=newsletter.name,
+        return self.newsletter.content(
             number=self.number,
             title=self.title,
             subject=self.subject,
             preheader=self.preheader,
             sections=tuple(section.content() for section in sections),
-            language=newsletter.language,
             date=self.date,
-            postal_address=newsletter.postal_address,
-            upgrade_url=newsletter.upgrade_url,
-            theme=theme.content() if theme else ThemeContent(),
         )
 
 
@@ -105,12 +97,14 @@ class Section(models.Model):
 class Revision(models.Model):
     """An issue's content, frozen; a dispatch sends one, whatever the author edits afterwards."""
 
-    issue = models.ForeignKey(Issue, models.PROTECT, related_name="revisions")
+    issue = models.ForeignKey(
+        Issue, models.PROTECT, null=True, related_name="revisions", help_text="Empty for a single message."
+    )
     data = models.JSONField()
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     def __str__(self) -> str:
-        return f"Revision {self.pk} of {self.issue}"
+        return f"Revision {self.pk} of {self.issue or 'a single message'}"
 
     @property
     def content(self) -> IssueContent:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import secrets
 import zoneinfo
 from dataclasses import fields
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator, URLValidator
 from django.db import models
 from django.db.models.functions import Now
 
-from newsletter.content import ThemeContent, TrackingMode, clean_line
+from newsletter.content import IssueContent, SectionContent, ThemeContent, TrackingMode, clean_line
 
 COLOUR = RegexValidator(r"^#[0-9a-fA-F]{6}\Z", "Write a colour like #0b57d0.")
 LANGUAGE = RegexValidator(r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*\Z", "Write a language like en or pt-BR.")
@@ -69,6 +69,30 @@ class Newsletter(models.Model):
     def sender_name(self) -> str:
         """The name shown in the From header."""
         return self.from_name or self.name
+
+    def content(self, **fields: Any) -> IssueContent:
+        """Content in this newsletter's name, language and look; `fields` are those of IssueContent that differ."""
+        theme = Theme.objects.filter(newsletter=self).first()
+        return IssueContent(
+            newsletter_slug=self.slug,
+            newsletter_name=self.name,
+            language=self.language,
+            postal_address=self.postal_address,
+            upgrade_url=self.upgrade_url,
+            theme=theme.content() if theme else ThemeContent(),
+            **fields,
+        )
+
+    def single_content(self, *, subject: str, body: str) -> IssueContent:
+        """The content of one message to one person; `body` is Markdown."""
+        return self.content(
+            number=None,
+            title=subject,
+            subject=subject,
+            preheader="",
+            sections=(SectionContent(heading="", body=body),),
+            single=True,
+        )
 
 
 class Theme(models.Model):

@@ -27,7 +27,7 @@ PUBLISHED = (Dispatch.Status.SENDING, Dispatch.Status.SENT)
 
 def published(slug: str) -> QuerySet[Dispatch]:
     """The dispatches that made issues of this newsletter public, newest first."""
-    dispatches = Dispatch.objects.filter(issue__newsletter__slug=slug, status__in=PUBLISHED)
+    dispatches = Dispatch.objects.filter(issue__isnull=False, newsletter__slug=slug, status__in=PUBLISHED)
     return dispatches.select_related("issue", "revision").order_by("-snapshot_at", "-pk")
 
 
@@ -52,7 +52,7 @@ def for_reader(request: HttpRequest, token: str) -> HttpResponse:
     reader = readers.find(token)
     delivery = (
         Delivery.objects.select_related("dispatch__revision")
-        .filter(pk=reader.said.delivery_id or 0, dispatch__issue__newsletter=reader.newsletter)
+        .filter(pk=reader.said.delivery_id or 0, dispatch__newsletter=reader.newsletter, dispatch__issue__isnull=False)
         .first()
     )
     if delivery is None or reader.newsletter is None:

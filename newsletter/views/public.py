@@ -38,6 +38,7 @@ def newsletter(request: HttpRequest, slug: str) -> HttpResponse:
             "date": dispatch.revision.content.date or _day(dispatch, found),
         }
         for dispatch in shown
+        if dispatch.issue
     ]
     return page("newsletter", {"entries": entries, "shown": shown}, newsletter=found)
 

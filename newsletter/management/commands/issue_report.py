@@ -20,8 +20,7 @@ class Command(commands.Command):
     def run(self, options: commands.Options) -> Answer:
         """The report as a table, or as JSON with the keys of `stats.report`."""
         issue = commands.find_issue(options["issue"])
-        numbers = stats.report(issue)
-        data = {**numbers, "sums_agree": stats.sums_agree(numbers), "doubts": stats.doubts(issue)}
+        data = stats.full_report(issue)
         return Answer(report_text(data), data)
 
 

@@ -13,7 +13,7 @@ from newsletter import commands, scheduling, stats, tasks
 from newsletter.celery import app
 from newsletter.commands import Answer
 from newsletter.management.commands.issue_report import report_text
-from newsletter.models import Dispatch
+from newsletter.models import Dispatch, Issue
 from newsletter.settings import ENV
 
 Status = Dispatch.Status
@@ -45,16 +45,15 @@ class Command(commands.Command):
             due_at = dispatch.due_at.isoformat() if dispatch.due_at else None
             text = f"“{issue.title}” is scheduled for {scheduling.when(dispatch)}."
             return Answer(text, {**data, "due_at": due_at})
-        self._watch(dispatch, quiet=options["json"])
-        numbers = stats.report(issue)
-        data = {**numbers, "sums_agree": stats.sums_agree(numbers), "doubts": stats.doubts(issue)}
+        self._watch(issue, dispatch, quiet=options["json"])
+        data = stats.full_report(issue)
         if dispatch.status == Status.PAUSED:
             raise CommandError(
                 f"Sending paused: {dispatch.pause_reason} Mend it, then `manage.py resume_issue {issue.pk}`."
             )
         return Answer(report_text(data), data)
 
-    def _watch(self, dispatch: Dispatch, *, quiet: bool) -> None:
+    def _watch(self, issue: Issue, dispatch: Dispatch, *, quiet: bool) -> None:
         stop = threading.Event()
         worker: threading.Thread | None = None
         if not _workers_answer():
@@ -62,7 +61,7 @@ class Command(commands.Command):
         moved_at, seen = time.monotonic(), -1
         try:
             with commands.progress_bar() as bar:
-                task = bar.add_task(f"Sending “{dispatch.issue.title}”", total=None)
+                task = bar.add_task(f"Sending “{issue.title}”", total=None)
                 while dispatch.status in RUNNING:
                     settled, total = _progress(dispatch)
                     bar.update(task, completed=settled, total=total)
@@ -77,8 +76,8 @@ class Command(commands.Command):
                 bar.update(task, completed=settled, total=total)
         except KeyboardInterrupt:
             raise CommandError(
-                f"Stopped watching; what is left stays queued. `manage.py issue_report {dispatch.issue_id}` shows it,"
-                f" `manage.py cancel_issue {dispatch.issue_id}` ends it."
+                f"Stopped watching; what is left stays queued. `manage.py issue_report {issue.pk}` shows it,"
+                f" `manage.py cancel_issue {issue.pk}` ends it."
             ) from None
         finally:
             stop.set()

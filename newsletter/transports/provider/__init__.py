@@ -137,7 +137,7 @@ def _mail(name: str, compiled: Compiled, sender: Sender, reader: Reader) -> Anym
     """The message for one reader, in what the API of `name` can be told. Raises ValueError as `assemble` does."""
     # Some decode an encoded list name and send it raw, so one that is not ASCII is left out.
     ascii_sender = sender if sender.list_name.isascii() else replace(sender, list_name="")
-    extra = {**message.list_headers(ascii_sender), **message.reader_headers(reader)}
+    extra = {**message.list_headers(ascii_sender), **message.reader_headers(reader, bulk=sender.bulk)}
     extra = {key: value.replace("\r\n", "") for key, value in extra.items()}
     own = {key: extra.pop(key) for key in ("To", "Date", "Message-ID")}
     if name in KEEPS_MESSAGE_ID:
