@@ -623,7 +623,7 @@ def test_an_issue_is_not_shown_under_another_newsletter(browser: Client) -> None
 def test_issues_are_listed_newest_first_a_page_at_a_time(browser: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(public, "ISSUES_PER_PAGE", 2)
     weekly = make_newsletter(description="What the week <brought>.")
-    titles = [make_dispatch(weekly, title=f"Title {number}").issue.title for number in range(3)]
+    titles = [issue_of(make_dispatch(weekly, title=f"Title {number}")).title for number in range(3)]
     first, second = (text_of(browser.get(f"/weekly/?page={number}")) for number in (1, 2))
     assert first.index(titles[2]) < first.index(titles[1])
     assert titles[0] not in first
