@@ -51,15 +51,16 @@ def send_batch(batch: Batch, *, stopping: threading.Event | None = None) -> Sent
     if not _take_lease(batch):
         return Sent()
     began = time.monotonic()
-    sent = Sent()
+    sent, failed = Sent(), True
     try:
         while not sent.stop and time.monotonic() - began < TASK_SECONDS and not (stopping and stopping.is_set()):
             chunk = _send_chunk(batch)
             if not chunk.claimed:
                 break
             sent = Sent(sent.claimed + chunk.claimed, chunk.stop)
+        failed = False
     finally:
-        _give_back_lease(batch)
+        _give_back_lease(batch, ring_again_at_once=not failed)
     return sent
 
 
@@ -79,15 +80,18 @@ def _lease_end() -> Now:
     return Now() + timedelta(seconds=ENV.lease_seconds)  # type: ignore[return-value]
 
 
-def _give_back_lease(batch: Batch) -> None:
-    """Let others have the batch; `rung_at` is cleared so that what is due later is rung when it is due."""
+def _give_back_lease(batch: Batch, *, ring_again_at_once: bool) -> None:
+    """Let others have the batch. What is due later is rung when it is due, but after a failure only a lease time after
+    the last ring: the next worker would most likely fail the same way."""
 
     def give_back() -> None:
         with transaction.atomic():
             mine = Batch.objects.select_for_update().filter(pk=batch.pk, lease_token=batch.lease_token)
             if mine.exists():
                 deliveries.doubt(batch)
-                mine.update(lease_token=None, leased_until=None, rung_at=None)
+                mine.update(lease_token=None, leased_until=None)
+                if ring_again_at_once:
+                    Batch.objects.filter(pk=batch.pk).update(rung_at=None)
 
     _keep_trying(give_back)
 
@@ -109,9 +113,12 @@ def _send_chunk(batch: Batch) -> Sent:
     chunk = deliveries.claimed(attempt)
     try:
         groups = _messages(batch, attempt, chunk)
-    except rendering.RenderingError as error:
+    except ValueError as error:
         _keep_trying(lambda: deliveries.put_back(attempt))
-        return Sent(len(chunk), f"A variant could not be rendered: {error}")
+        return Sent(len(chunk), f"Its mail cannot be made: {error}")
+    except Exception:
+        _keep_trying(lambda: deliveries.put_back(attempt))
+        raise
     outcomes: list[Outcome] = []
     for compiled, sender, readers in groups:
         outcomes += transport.hand_over(compiled, sender, readers, deadline=deadline)
@@ -124,7 +131,7 @@ def _send_chunk(batch: Batch) -> Sent:
 def _messages(
     batch: Batch, attempt: Attempt, chunk: list[Delivery]
 ) -> list[tuple[message.Compiled, message.Sender, list[message.Reader]]]:
-    """The chunk as compiled variants with their readers. Raises rendering.RenderingError."""
+    """The chunk as compiled variants with their readers. Raises ValueError where the issue or its sender forbid it."""
     dispatch = Dispatch.objects.select_related("revision", "newsletter").get(pk=batch.dispatch_id)
     newsletter = dispatch.newsletter
     sender = sender_of(dispatch)

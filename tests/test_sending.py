@@ -413,3 +413,29 @@ def test_a_single_message_to_a_person_who_was_erased_is_skipped(sink: SmtpSink) 
     send(dispatch)
     assert stats.count(dispatch)["skipped"] == {"erased": 1}
     assert sink.count() == 0
+
+
+def test_a_sender_that_no_header_can_hold_pauses_and_leaves_no_doubt(sink: SmtpSink) -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=2)
+    Newsletter.objects.update(from_address="schreibtisch@zeitung.straße.example")
+    tasks.send_batch(Batch.objects.get().pk)
+    dispatch.refresh_from_db()
+    assert dispatch.status == Dispatch.Status.PAUSED
+    assert "cannot be made" in dispatch.pause_reason
+    assert statuses(dispatch) == {"queued": 2}
+
+
+def test_a_fault_of_our_own_before_the_hand_over_leaves_no_doubt_and_is_not_tried_at_once(
+    sink: SmtpSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=2)
+    [batch] = scheduling.to_ring()
+
+    def fault(*_: object) -> None:
+        raise KeyError("a fault")
+
+    monkeypatch.setattr(sending, "reader_of", fault)
+    with pytest.raises(KeyError):
+        sending.send_batch(Batch.objects.get(pk=batch))
+    assert statuses(dispatch) == {"queued": 2}
+    assert scheduling.to_ring() == []

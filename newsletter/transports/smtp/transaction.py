@@ -36,7 +36,9 @@ def transact(connection: Connection, sender: str, reader: str, octets: bytes, *,
         return Verdict(_meaning(refused, sender_at_fault=refused is mail), str(refused))
     if time.monotonic() >= deadline:
         return Verdict(Result.LATER, TOO_LATE, close=True)
-    connection.send(octets + b".\r\n")
+    connection.send(octets)
+    # Apart from the rest, so that a relay that hung up before it had read all is noticed while nothing was sent.
+    connection.send(b".\r\n")
     try:
         answer = connection.reply()
     except OSError as error:
