@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import ClassVar, Self
 
 from django.db import models
@@ -54,6 +55,7 @@ class Dispatch(models.Model):
     wall_time_is_second = models.BooleanField(default=False, help_text="Of an hour that comes twice, the later one.")
     time_zone = models.CharField(max_length=64, default="UTC")
     due_at = models.DateTimeField(null=True)
+    spread = models.DurationField(default=timedelta, help_text="Over how long the batches begin.")
     started_at = models.DateTimeField(null=True)
     snapshot_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
@@ -61,6 +63,9 @@ class Dispatch(models.Model):
     # The audience as it was at the snapshot: candidates = deliveries + exclusions by reason.
     candidates = models.PositiveIntegerField(null=True)
     exclusions = models.JSONField(default=dict)
+    # When its sums and accepts were last checked, and how many failures the author has taken note of by resuming.
+    checked_at = models.DateTimeField(null=True)
+    failures_seen = models.PositiveIntegerField(default=0)
     # Who prepares it, until when (by the database's clock).
     lease_token = models.UUIDField(null=True)
     leased_until = models.DateTimeField(null=True)
@@ -70,6 +75,7 @@ class Dispatch(models.Model):
 
     class Meta:
         verbose_name_plural = "dispatches"
+        permissions: ClassVar = [("schedule_dispatch", "Can schedule, send, pause, resume and cancel issues")]
         constraints: ClassVar = [
             models.CheckConstraint(
                 condition=Q(kind="issue", issue__isnull=False) | Q(kind="single", issue=None),
@@ -150,6 +156,7 @@ class Batch(models.Model):
 
     dispatch = models.ForeignKey(Dispatch, models.CASCADE, related_name="batches", db_index=False)
     number = models.PositiveIntegerField()
+    due_at = models.DateTimeField(null=True, help_text="Not before, where a send is spread; empty: at once.")
     rung_at = models.DateTimeField(null=True, help_text="When a worker was last called for it.")
     lease_token = models.UUIDField(null=True)
     leased_until = models.DateTimeField(null=True)
@@ -167,6 +174,16 @@ class Batch(models.Model):
 
     def __str__(self) -> str:
         return f"Batch {self.number} of dispatch {self.dispatch_id}"
+
+
+class Halt(models.Model):
+    """The switch that stops all sending of this site: while a row stands here, nothing is claimed."""
+
+    reason = models.CharField(max_length=200)
+    since = models.DateTimeField(db_default=Now(), editable=False)
+
+    def __str__(self) -> str:
+        return f"Halted: {self.reason}"
 
 
 class Attempt(models.Model):
@@ -236,7 +253,8 @@ class Delivery(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["batch", "due_at"], condition=Q(status="queued"), name="delivery_queued"),
             models.Index(fields=["attempt"], condition=Q(attempt__isnull=False), name="delivery_attempt"),
-            models.Index(fields=["dispatch", "status"], name="delivery_by_status"),
+            # With the id, so that a page of one status is read in its order however many there are of it.
+            models.Index(fields=["dispatch", "status", "id"], name="delivery_by_status"),
         ]
 
     def __str__(self) -> str:
