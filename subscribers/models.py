@@ -151,6 +151,7 @@ class Subscription(models.Model):
     # Ids of the standing sections this reader does not want, ascending, with commas: one column, so that the snapshot
     # can group by it.
     muted = models.CharField(max_length=500, blank=True, default="")
+    paused_until = models.DateTimeField(null=True, blank=True, help_text="Empty: until the reader resumes.")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     changed_at = models.DateTimeField(db_default=Now(), editable=False)
 
@@ -211,20 +212,76 @@ class ConsentRecord(models.Model):
 
     class Action(models.TextChoices):
         IMPORTED = "imported"
+        REQUESTED = "requested"
         SUBSCRIBED = "subscribed"
         PAUSED = "paused"
         RESUMED = "resumed"
         UNSUBSCRIBED = "unsubscribed"
         SUPPRESSED = "suppressed"
+        UNSUPPRESSED = "unsuppressed"
         TRACKING_OFF = "tracking off"
         TRACKING_ON = "tracking on"
+        ADDRESS_CHANGED = "address changed"
+        EXPORTED = "exported"
         ERASED = "erased"
 
     subscriber = models.ForeignKey(Subscriber, models.SET_NULL, null=True, related_name="consent_records")
     newsletter = models.ForeignKey("newsletter.Newsletter", models.SET_NULL, null=True)
-    action = models.CharField(max_length=12, choices=Action)
+    action = models.CharField(max_length=15, choices=Action)
     source = models.CharField(max_length=100, help_text="The way it came: one click, preferences page, import …")
+    text_version = models.CharField(max_length=64, blank=True, default="", help_text="Hash of the words agreed to.")
+    network = models.CharField(max_length=43, blank=True, default="", help_text="The sender's network: /24 or /48.")
+    agent = models.CharField(max_length=300, blank=True, default="", help_text="The User-Agent header, cut.")
     at = models.DateTimeField(db_default=Now(), editable=False)
 
     def __str__(self) -> str:
         return f"{self.action} by {self.source}"
+
+
+class OneTimeLink(models.Model):
+    """A link for what the weak link of a mail may not do: it goes to the address itself, and works once and soon.
+
+    Of its token only a hash is kept. OPEN is mailed and, when used, becomes a VISIT: the pages behind it, for as long as
+    they are looked at. ADDRESS is mailed to a new address, which stands in the row `target` until it takes effect.
+    """
+
+    class Purpose(models.TextChoices):
+        OPEN = "open"
+        VISIT = "visit"
+        ADDRESS = "address"
+
+    subscriber = models.ForeignKey(Subscriber, models.CASCADE, related_name="one_time_links")
+    purpose = models.CharField(max_length=7, choices=Purpose)
+    digest = models.CharField(max_length=64, unique=True)
+    target = models.ForeignKey(Subscriber, models.CASCADE, null=True, related_name="+")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    expires_at = models.DateTimeField(db_index=True)
+    used_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(purpose="address", target__isnull=False) | (~Q(purpose="address") & Q(target=None)),
+                name="a_new_address_has_its_row",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"Link {self.pk} ({self.purpose})"
+
+
+class FormPost(models.Model):
+    """One use of a form that is open to everybody, whatever became of it: enough to slow a network down.
+
+    Kept for an hour. It says nothing of the address that was typed, so counting it tells nobody who is known here.
+    """
+
+    form = models.CharField(max_length=20)
+    network = models.CharField(max_length=43, blank=True)
+    at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["form", "network", "at"], name="form_post_by_network")]
+
+    def __str__(self) -> str:
+        return f"{self.form} from {self.network} at {self.at}"
