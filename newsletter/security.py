@@ -15,6 +15,15 @@ ISSUE_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' https:; form-action 'none'; base-uri 'none'; "
     "frame-ancestors 'none'"
 )
+# The admin: its theme evaluates the expressions in its templates and sets styles; nothing comes from another host.
+ADMIN_POLICY = (
+    "default-src 'none'; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "font-src 'self'; connect-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
+# An issue in a frame of the admin. Django's `xframe_options_sameorigin` goes with it.
+PREVIEW_POLICY = ISSUE_POLICY.replace("frame-ancestors 'none'", "frame-ancestors 'self'")
+ADMIN = "/admin/"
 HEADERS = {
     # Reader links carry a token in their path: no other site is to see it.
     "Referrer-Policy": "no-referrer",
@@ -25,12 +34,12 @@ HEADERS = {
     ),
     "Content-Security-Policy": PAGE_POLICY,
 }
-# Django's admin brings scripts and styles of its own, and its forms need a referrer.
-EXEMPT = "/admin/"
+# Forms of the admin need a referrer of their own host.
+ADMIN_HEADERS = {**HEADERS, "Referrer-Policy": "same-origin", "Content-Security-Policy": ADMIN_POLICY}
 
 
 class SecurityHeaders:
-    """Middleware: sets each of HEADERS where the view has not set its own."""
+    """Middleware: sets each of HEADERS (in the admin ADMIN_HEADERS) where the view has not set its own."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
@@ -38,7 +47,6 @@ class SecurityHeaders:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Answer `request`."""
         response = self.get_response(request)
-        if not request.path.startswith(EXEMPT):
-            for name, value in HEADERS.items():
-                response.headers.setdefault(name, value)
+        for name, value in (ADMIN_HEADERS if request.path.startswith(ADMIN) else HEADERS).items():
+            response.headers.setdefault(name, value)
         return response

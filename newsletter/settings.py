@@ -128,6 +128,7 @@ CSRF_TRUSTED_ORIGINS = [f"{_site.scheme}://{_site.netloc}"]
 INSTALLED_APPS = [
     "newsletter.apps.NewsletterConfig",
     "subscribers.apps.SubscribersConfig",
+    "unfold",  # the admin's theme; before the admin, whose templates it replaces
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -163,6 +164,33 @@ TEMPLATES = [
         },
     }
 ]
+
+# The admin's theme asks these for what it shows; `newsletter.admin.base` is the only other place that knows the theme.
+UNFOLD = {
+    "SITE_TITLE": "Masthead",
+    "SITE_HEADER": "Masthead",
+    "SITE_SYMBOL": "stacked_email",
+    "SITE_URL": "/",
+    "BORDER_RADIUS": "6px",
+    "ENVIRONMENT": "newsletter.admin.site.environment",
+    "DASHBOARD_CALLBACK": "newsletter.admin.dashboard.fill",
+    "SIDEBAR": {"navigation": "newsletter.admin.site.navigation"},
+    "COLORS": {
+        "primary": {
+            "50": "#eff6ff",
+            "100": "#dbeafe",
+            "200": "#bfdbfe",
+            "300": "#93c5fd",
+            "400": "#60a5fa",
+            "500": "#3b82f6",
+            "600": "#0b57d0",
+            "700": "#0a4ab0",
+            "800": "#1e40af",
+            "900": "#1e3a8a",
+            "950": "#172554",
+        },
+    },
+}
 
 
 def _database() -> dict[str, Any]:
