@@ -11,10 +11,34 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import Case, Count, F, QuerySet, Value, When
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from newsletter.content import TrackingMode
 from newsletter.models import Batch, Delivery, Dispatch, DispatchProfile, Newsletter
 from subscribers.models import Subscriber, Subscription, exclusion, tier_level_of
+
+
+SAMPLE = 2_000  # subscriptions looked at one by one for an outlook
+
+
+@dataclass(frozen=True)
+class Group:
+    """`readers` of one profile, whatever their tracking."""
+
+    profile: Profile
+    readers: int
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """Who would get mail now: `active` subscriptions, and the readers among the first SAMPLE of all, by profile.
+
+    `whole` says whether that was everybody; else the groups are good for shares, not for numbers.
+    """
+
+    active: counting.Count
+    groups: tuple[Group, ...]
+    whole: bool
 
 
 class SumsDisagree(RuntimeError):
@@ -46,6 +70,26 @@ def exclusions(newsletter: Newsletter) -> dict[str, int]:
     return dict(rows.values_list("exclusion").annotate(count=Count("pk")).order_by("exclusion"))
 
 
+def outlook(newsletter: Newsletter) -> Outlook:
+    """Who would get mail of `newsletter` now, at a cost that does not grow with its readers.
+
+    Where there are more than SAMPLE subscriptions, those of the readers with the lowest public ids stand for all:
+    public ids are random, so that is a fair draw, and the same at each look.
+    """
+    drawn = candidates(newsletter).order_by("subscriber__public_id")[: SAMPLE + 1]
+    rows = list(drawn)
+    counted: Counter[tuple[int, str, bool]] = Counter()
+    for _, exclusion_, tier_level, muted, text_only, _ in rows[:SAMPLE]:
+        if not exclusion_:
+            counted[tier_level, muted, text_only] += 1
+    groups = tuple(
+        Group(Profile(level, frozenset(int(part) for part in muted.split(",") if part), text_only), readers)
+        for (level, muted, text_only), readers in counted.most_common()
+    )
+    active = Subscription.objects.filter(newsletter=newsletter, status=Subscription.Status.ACTIVE)
+    return Outlook(counting.about(active), groups, whole=len(rows) <= SAMPLE)
+
+
 def snapshot(dispatch: Dispatch, *, batch_size: int) -> bool:
     """Freeze the audience of `dispatch` into deliveries of `batch_size` to a batch; True where this call did it.
 
@@ -60,8 +104,7 @@ def snapshot(dispatch: Dispatch, *, batch_size: int) -> bool:
         excluded = _list_readers(dispatch.newsletter)
         included = excluded.pop("", 0)
         _insert_profiles(dispatch)
-        numbers = range(1, -(-included // batch_size) + 1)
-        Batch.objects.bulk_create([Batch(dispatch=dispatch, number=number) for number in numbers], batch_size=1000)
+        _insert_batches(dispatch, -(-included // batch_size))
         inserted = _insert_deliveries(dispatch, batch_size)
         if inserted != included:
             raise SumsDisagree(f"Dispatch {dispatch.pk}: {included} readers but {inserted} deliveries; nothing kept.")
@@ -94,6 +137,22 @@ def _insert_profiles(dispatch: Dispatch) -> None:
             " SELECT DISTINCT %s, tier_level, muted, text_only, tracking FROM snapshot_reader WHERE exclusion = ''",
             [dispatch.pk],
         )
+
+
+def _insert_batches(dispatch: Dispatch, count: int) -> None:
+    """`count` batches, which begin evenly spread over the time that the dispatch is to take."""
+    start = timezone.now()
+    Batch.objects.bulk_create(
+        [
+            Batch(
+                dispatch=dispatch,
+                number=index + 1,
+                due_at=start + dispatch.spread * index / count if dispatch.spread else None,
+            )
+            for index in range(count)
+        ],
+        batch_size=1000,
+    )
 
 
 def _insert_deliveries(dispatch: Dispatch, batch_size: int) -> int:

@@ -13,9 +13,9 @@ from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import Case, CharField, Exists, F, OuterRef, QuerySet, Subquery, Value, When
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Coalesce, Greatest, Now
 
-from newsletter.models import Attempt, Batch, Delivery, Dispatch
+from newsletter.models import Attempt, Batch, Delivery, Dispatch, Halt
 from newsletter.transports import Outcome, Result
 from subscribers.models import Subscription, exclusion, tier_level_of
 
@@ -44,10 +44,12 @@ def _exclusion(dispatch: Dispatch) -> Case:
 def claim(batch: Batch, *, attempt: Attempt, limit: int) -> int:
     """Make at most `limit` due deliveries of `batch` SENDING under `attempt`; the number claimed.
 
-    Only the holder of the batch's lease gets any, and only while the dispatch is SENDING. Whether each reader may
-    still be written to is asked in the same statement; those who may not are SKIPPED with the reason.
+    Only the holder of the batch's lease gets any, only while the dispatch is SENDING and nothing halts the site.
+    Whether each reader may still be written to is asked in the same statement; those who may not are SKIPPED with the
+    reason.
     """
     allowed = Batch.objects.filter(
+        ~Exists(Halt.objects.all()),
         pk=batch.pk,
         lease_token=batch.lease_token,
         leased_until__gt=Now(),
@@ -151,6 +153,17 @@ def doubt(batch: Batch) -> int:
     """SENDING -> UNCONFIRMED for rows of a batch whose worker is gone: nobody knows whether the mail left."""
     return Delivery.objects.filter(batch=batch, status=Status.SENDING).update(
         status=Status.UNCONFIRMED, settled_at=Now(), reply="The worker stopped before the answer was noted."
+    )
+
+
+def distrust(dispatch: Dispatch) -> int:
+    """QUEUED, SENDING -> UNCONFIRMED after a backup was restored: mail may have left since. The number moved."""
+    open_rows = Delivery.objects.filter(dispatch=dispatch, status__in=(Status.QUEUED, Status.SENDING))
+    return open_rows.update(
+        status=Status.UNCONFIRMED,
+        tries=Greatest(F("tries"), 1),
+        settled_at=Now(),
+        reply="Open in the backup that was restored; it may have been sent since.",
     )
 
 

@@ -11,7 +11,7 @@ import secrets
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import dj_database_url
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -44,6 +44,7 @@ class Environment(BaseSettings):
         SecretStr(""), description="Key of the hashes that suppress an address. Never change it."
     )
     debug: bool = Field(False, description="Show errors in the browser; never in production.")
+    admins: list[str] = Field([], description="Addresses that alerts are mailed to, as a JSON list.")
     behind_proxy: bool = Field(False, description="Whether a proxy in front sets X-Forwarded-Proto and -For.")
     lease_seconds: float = Field(
         180, gt=0, description="How long a worker owns a batch before others may take it over."
@@ -250,6 +251,13 @@ CELERY_BEAT_SCHEDULE = {
 }
 CELERY_BEAT_SCHEDULE_FILENAME = str(ENV.data_dir / "beat-schedule")
 
+# Django's own mail carries only alerts to ADMINS; what readers get goes through newsletter.transports.
+_relay = urlsplit(ENV.smtp_url)
+ADMINS = [("", address) for address in ENV.admins]
+SERVER_EMAIL = DEFAULT_FROM_EMAIL = f"masthead@{_site.hostname}"
+EMAIL_HOST, EMAIL_PORT = _relay.hostname, _relay.port or {"smtp": 25, "smtps": 465, "smtp+starttls": 587}[_relay.scheme]
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = unquote(_relay.username or ""), unquote(_relay.password or "")
+EMAIL_USE_SSL, EMAIL_USE_TLS = _relay.scheme == "smtps", _relay.scheme == "smtp+starttls"
 EMAIL_TIMEOUT = ENV.smtp_timeout
 ANYMAIL = {"REQUESTS_TIMEOUT": ENV.smtp_timeout, **ENV.anymail}
 

@@ -59,6 +59,7 @@ def due() -> list[tuple[Task[[int], None], int]]:
     """One look at the rows: moves what the clock moves, and says which task to ring with which id."""
     scheduling.start_due()
     scheduling.take_back_expired()
+    scheduling.check()
     scheduling.finish()
     prepares = [(prepare, pk) for pk in scheduling.to_prepare()]
     return prepares + [(send_batch, pk) for pk in scheduling.to_ring()]

@@ -35,11 +35,15 @@ class Command(commands.Command):
         """ISSUE is an id, or newsletter and number."""
         parser.add_argument("issue", help="Its id (12), or newsletter and number (weekly/3).")
         parser.add_argument("--at", help="ISO date and time, by the newsletter's clock unless it names an offset.")
+        parser.add_argument("--over", type=float, metavar="HOURS", default=0, help="Spread the sending over so long.")
 
     def run(self, options: commands.Options) -> Answer:
         """Schedule, then watch until the dispatch ends or pauses; refuses with what preflight finds."""
         issue = commands.find_issue(options["issue"])
-        dispatch = scheduling.schedule(issue, _moment(options["at"]))
+        if not 0 <= options["over"] <= 72:
+            raise CommandError("--over takes hours from 0 to 72.")
+        spread = dt.timedelta(hours=options["over"])
+        dispatch = scheduling.schedule(issue, _moment(options["at"]), spread=spread)
         if options["at"]:
             data = {"issue": issue.pk, "dispatch": dispatch.pk, "status": dispatch.status}
             due_at = dispatch.due_at.isoformat() if dispatch.due_at else None

@@ -1,29 +1,21 @@
-"""Every change of Dispatch.status. Each is one conditional UPDATE: of two beats, one moves the row.
-
-DRAFT <-> SCHEDULED -> PREPARING -> SENDING <-> PAUSED -> SENT
-SCHEDULED -> MISSED -> DRAFT | SCHEDULED;  PREPARING <-> PAUSED;  SENT -> SENDING (the author resends what is in doubt)
-any but SENT -> CANCELLED
-"""
+"""What a person may do with a dispatch. The states are drawn in the package's docstring."""
 
 from __future__ import annotations
 
 import datetime as dt
-import uuid
-import zoneinfo
 from collections.abc import Callable, Iterable
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef
 from django.db.models.functions import Now
 
-from newsletter import audience, deliveries, preflight, rendering, variants
+from newsletter import deliveries, preflight, variants
 from newsletter.content import TrackingMode
-from newsletter.models import Batch, Delivery, Dispatch, DispatchProfile, Issue, Newsletter, Revision
-from newsletter.settings import ENV
+from newsletter.models import Batch, Delivery, Dispatch, DispatchProfile, Halt, Issue, Newsletter, Revision
+from newsletter.scheduling.clock import resolve, wall_time_in
 from subscribers.models import Subscriber, tier_level_of
 
 Status = Dispatch.Status
-GRACE = dt.timedelta(hours=2)  # later than this, ask a human: nobody wants Monday's mail on Tuesday
 UNDO_WINDOW = dt.timedelta(seconds=10)  # "send now" starts after it
 
 
@@ -31,19 +23,11 @@ class NotNow(ValueError):
     """What was asked cannot be done in the state things are in; the message says why and what to do."""
 
 
-def resolve(wall_time: dt.datetime, time_zone: str) -> dt.datetime:
-    """The instant that the naive `wall_time` on a clock in `time_zone` means by the rules known now, in UTC.
-
-    A time that the clocks skip is moved on by the gap; of a time that comes twice the first is meant, or the second
-    where `wall_time.fold` is 1 (PEP 495).
-    """
-    return wall_time.replace(tzinfo=zoneinfo.ZoneInfo(time_zone)).astimezone(dt.UTC)
-
-
-def schedule(issue: Issue, at: dt.datetime | None = None) -> Dispatch:
+def schedule(issue: Issue, at: dt.datetime | None = None, *, spread: dt.timedelta = dt.timedelta()) -> Dispatch:
     """Pin the issue as it stands now into a dispatch, to start at `at`; None means at once.
 
-    A naive `at` is read off the clock of the newsletter's time zone; an aware one is turned to that clock. Raises
+    A naive `at` is read off the clock of the newsletter's time zone; an aware one is turned to that clock. The batches
+    begin evenly over `spread`. Raises
     NotNow if preflight finds something, the time has passed, or the issue is scheduled or was sent already.
     """
     with transaction.atomic():
@@ -68,6 +52,7 @@ def schedule(issue: Issue, at: dt.datetime | None = None) -> Dispatch:
             "wall_time_is_second": bool(wall_time.fold),
             "time_zone": zone,
             "due_at": due_at,
+            "spread": spread,
         }
         if dispatch is None:
             return Dispatch.objects.create(issue=issue, newsletter=issue.newsletter, **fields)
@@ -104,21 +89,6 @@ def send_single(subscriber: Subscriber, newsletter: Newsletter, *, subject: str,
     batch = Batch.objects.create(dispatch=dispatch, number=1)
     Delivery.objects.create(dispatch=dispatch, subscriber=subscriber, profile=profile, batch=batch)
     return dispatch
-
-
-def wall_time_in(instant: dt.datetime, time_zone: str) -> dt.datetime:
-    """What a clock on the wall in `time_zone` shows at `instant`, naive."""
-    return instant.astimezone(zoneinfo.ZoneInfo(time_zone)).replace(tzinfo=None)
-
-
-def when(dispatch: Dispatch) -> str:
-    """When a dispatch starts, as people say it: `Sun 1 Nov 2026, 01:30 EDT (first of two)`; "" for a draft."""
-    if dispatch.due_at is None:
-        return ""
-    clock = dispatch.due_at.astimezone(zoneinfo.ZoneInfo(dispatch.time_zone))
-    twice = clock.replace(fold=0).utcoffset() != clock.replace(fold=1).utcoffset()
-    which = f" ({'second' if clock.fold else 'first'} of two)" if twice else ""
-    return f"{clock:%a} {clock.day} {clock:%b %Y, %H:%M %Z}{which}"
 
 
 def refuse_unless_editable(issue: Issue) -> None:
@@ -162,7 +132,8 @@ def resume(dispatch: Dispatch) -> None:
     """PAUSED -> SENDING, or PREPARING where it was not ready. Raises NotNow."""
     ready = Dispatch.objects.filter(pk=dispatch.pk, snapshot_at__isnull=False).exclude(_unrendered())
     to = Status.SENDING if ready.exists() else Status.PREPARING
-    _move(dispatch, (Status.PAUSED,), to, "It is not paused.", pause_reason="")
+    seen = Delivery.objects.filter(dispatch=dispatch, status=Delivery.Status.FAILED).count()
+    _move(dispatch, (Status.PAUSED,), to, "It is not paused.", pause_reason="", failures_seen=seen)
 
 
 def cancel(dispatch: Dispatch) -> None:
@@ -208,101 +179,30 @@ def _move(dispatch: Dispatch, allowed: Iterable[str], to: str, why_not: str, **f
     dispatch.refresh_from_db()
 
 
-# What the tick does, in order. All of it may run on any number of machines at once.
+def halt(reason: str) -> None:
+    """Stop all sending of this site: from now on no chunk is claimed anywhere. Chunks in hand are finished."""
+    Halt.objects.create(reason=reason)
 
 
-def start_due() -> None:
-    """SCHEDULED -> PREPARING where the time has come, -> MISSED where it passed GRACE ago.
+def end_halt() -> bool:
+    """Let sending go on; False where nothing was halted."""
+    return bool(Halt.objects.all().delete()[0])
 
-    The wall time is resolved anew at each look, so that a change of a zone's rules between scheduling and sending moves
-    the instant and not the clock time that the author chose.
+
+def distrust(since: dt.datetime) -> dict[str, int]:
+    """After restoring a backup made at `since`: what may have been sent after it is in doubt, and a human decides.
+
+    Queued rows of every dispatch that was on its way become UNCONFIRMED and the dispatch is PAUSED; what was scheduled
+    to start since then is MISSED. The numbers moved, by status. Run it before any worker starts.
     """
-    for dispatch in Dispatch.objects.filter(status=Status.SCHEDULED):
-        assert dispatch.wall_time is not None  # noqa: S101 - constraint no_schedule_without_a_time
-        wall_time = dispatch.wall_time.replace(tzinfo=None, fold=dispatch.wall_time_is_second)
-        due_at = resolve(wall_time, dispatch.time_zone)
-        still = Dispatch.objects.filter(pk=dispatch.pk, status=Status.SCHEDULED, wall_time=dispatch.wall_time)
-        if due_at != dispatch.due_at:
-            still.update(due_at=due_at)
-        still.filter(due_at__lt=Now() - GRACE).update(status=Status.MISSED)
-        still.filter(due_at__lte=Now()).update(status=Status.PREPARING, started_at=Now())
-
-
-def to_prepare() -> list[int]:
-    """Ids of dispatches that are PREPARING and that nobody prepares."""
-    free = Q(leased_until=None) | Q(leased_until__lt=Now())
-    return list(Dispatch.objects.filter(free, status=Status.PREPARING).values_list("pk", flat=True))
-
-
-def prepare(dispatch: Dispatch) -> None:
-    """PREPARING -> SENDING: snapshot the audience, render every variant it needs. Leased, and safe to repeat.
-
-    An issue that cannot be rendered goes to PAUSED with the reason.
-    """
-    token = uuid.uuid4()
-    free = Q(leased_until=None) | Q(leased_until__lt=Now())
-    leased = Dispatch.objects.filter(free, pk=dispatch.pk, status=Status.PREPARING)
-    until = Now() + dt.timedelta(seconds=ENV.lease_seconds)
-    if not leased.update(lease_token=token, leased_until=until):
-        return
-    mine = Dispatch.objects.filter(pk=dispatch.pk, lease_token=token)
-    try:
-        audience.snapshot(dispatch, batch_size=ENV.batch_size)
-        variants.ensure_all(dispatch)
-        mine.filter(status=Status.PREPARING).update(status=Status.SENDING)
-    except (rendering.RenderingError, audience.SumsDisagree) as error:
-        mine.filter(status=Status.PREPARING).update(status=Status.PAUSED, pause_reason=str(error))
-    finally:
-        mine.update(lease_token=None, leased_until=None)
-
-
-def to_ring() -> list[int]:
-    """Ids of batches with something due that nobody holds and nobody was called for within one lease time; `rung_at`
-    is set for each, so that of two ticks one rings it."""
-    called = Q(rung_at__gte=Now() - dt.timedelta(seconds=ENV.lease_seconds))
-    due = Delivery.objects.due().filter(batch=OuterRef("pk"))
-    quiet = Batch.objects.filter(~called | Q(rung_at=None), lease_token=None, dispatch__status=Status.SENDING)
-    rung = []
-    for pk in quiet.filter(Exists(due)).order_by("dispatch", "number").values_list("pk", flat=True):
-        if Batch.objects.filter(~called | Q(rung_at=None), pk=pk, lease_token=None).update(rung_at=Now()):
-            rung.append(pk)
-    return rung
-
-
-def take_back_expired() -> None:
-    """Batches whose worker is gone: what it held is UNCONFIRMED, the rest may be rung again."""
-    expired = Batch.objects.filter(leased_until__lt=Now())
-    for batch in expired:
-        with transaction.atomic():
-            same = Batch.objects.select_for_update().filter(
-                pk=batch.pk, lease_token=batch.lease_token, leased_until__lt=Now()
-            )
-            if same.exists():
-                deliveries.doubt(batch)
-                same.update(lease_token=None, leased_until=None, rung_at=None)
-
-
-def finish() -> None:
-    """SENDING -> SENT where nothing is left to do and the sums agree; a cancelled dispatch ends its last chunks."""
-    busy = Delivery.objects.filter(
-        dispatch=OuterRef("pk"), status__in=(Delivery.Status.QUEUED, Delivery.Status.SENDING)
-    )
-    held = Batch.objects.filter(dispatch=OuterRef("pk"), lease_token__isnull=False)
-    for dispatch in Dispatch.objects.filter(status=Status.SENDING):
-        if dispatch.started_at and dispatch.started_at < dt.datetime.now(dt.UTC) - deliveries.STALE:
-            deliveries.give_up_on_put_off(dispatch)
-        idle = Dispatch.objects.filter(~Exists(busy), ~Exists(held), pk=dispatch.pk, status=Status.SENDING)
-        if not idle.exists():
-            continue
-        count = Delivery.objects.filter(dispatch=dispatch).count()
-        if count + sum(dispatch.exclusions.values()) == dispatch.candidates:
-            idle.update(status=Status.SENT, finished_at=Now())
-        else:
-            reason = f"Of {dispatch.candidates} candidates only {count} deliveries and {dispatch.exclusions} are left."
-            idle.update(status=Status.PAUSED, pause_reason=reason)
-    for dispatch in Dispatch.objects.filter(status=Status.CANCELLED, finished_at=None):
-        deliveries.skip_cancelled(dispatch)
-        Dispatch.objects.filter(~Exists(busy), ~Exists(held), pk=dispatch.pk).update(finished_at=Now())
+    with transaction.atomic():
+        running = Dispatch.objects.filter(status__in=(Status.PREPARING, Status.SENDING, Status.PAUSED))
+        doubted = sum(deliveries.distrust(dispatch) for dispatch in running)
+        reason = f"A backup of {since:%Y-%m-%d %H:%M} was restored: settle what is in doubt, then resume."
+        paused = running.update(status=Status.PAUSED, pause_reason=reason)
+        due = Dispatch.objects.filter(status=Status.SCHEDULED, due_at__gte=since, due_at__lte=Now())
+        missed = due.update(status=Status.MISSED)
+    return {"unconfirmed": doubted, "paused": paused, "missed": missed}
 
 
 def _unrendered() -> Exists:

@@ -1,0 +1,66 @@
+"""Every change of Dispatch.status. Each is one conditional UPDATE: of two beats, one moves the row.
+
+DRAFT <-> SCHEDULED -> PREPARING -> SENDING <-> PAUSED -> SENT
+SCHEDULED -> MISSED -> DRAFT | SCHEDULED;  PREPARING <-> PAUSED;  SENT -> SENDING (the author resends what is in doubt)
+any but SENT -> CANCELLED
+"""
+
+from newsletter.scheduling.acts import (
+    UNDO_WINDOW,
+    NotNow,
+    accept_unconfirmed,
+    cancel,
+    distrust,
+    end_halt,
+    halt,
+    pause,
+    pause_if_running,
+    refuse_unless_editable,
+    resend_unconfirmed,
+    resume,
+    retry_failed,
+    schedule,
+    send_single,
+    unschedule,
+)
+from newsletter.scheduling.clock import resolve, wall_time_in, when
+from newsletter.scheduling.ticking import (
+    GRACE,
+    check,
+    finish,
+    prepare,
+    start_due,
+    take_back_expired,
+    to_prepare,
+    to_ring,
+)
+
+__all__ = [
+    "GRACE",
+    "UNDO_WINDOW",
+    "NotNow",
+    "accept_unconfirmed",
+    "cancel",
+    "check",
+    "distrust",
+    "end_halt",
+    "finish",
+    "halt",
+    "pause",
+    "pause_if_running",
+    "prepare",
+    "refuse_unless_editable",
+    "resend_unconfirmed",
+    "resolve",
+    "resume",
+    "retry_failed",
+    "schedule",
+    "send_single",
+    "start_due",
+    "take_back_expired",
+    "to_prepare",
+    "to_ring",
+    "unschedule",
+    "wall_time_in",
+    "when",
+]

@@ -1,0 +1,151 @@
+"""What the tick does, in order. All of it may run on any number of machines at once."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q
+from django.db.models.functions import Now
+
+from newsletter import alerts, audience, deliveries, invariants, rendering, variants
+from newsletter.models import Batch, Delivery, Dispatch, Halt
+from newsletter.scheduling.acts import pause_if_running
+from newsletter.scheduling.clock import resolve
+from newsletter.settings import ENV
+
+Status = Dispatch.Status
+GRACE = dt.timedelta(hours=2)  # later than this, ask a human: nobody wants Monday's mail on Tuesday
+CHECK_EVERY = dt.timedelta(minutes=1)
+# More new failures than this, and more than this share of what was tried: something is wrong with us, not with readers.
+FAILURES_TO_PAUSE, FAILING_SHARE = 20, 0.05
+
+
+def start_due() -> None:
+    """SCHEDULED -> PREPARING where the time has come, -> MISSED where it passed GRACE ago.
+
+    The wall time is resolved anew at each look, so that a change of a zone's rules between scheduling and sending moves
+    the instant and not the clock time that the author chose.
+    """
+    for dispatch in Dispatch.objects.filter(status=Status.SCHEDULED):
+        assert dispatch.wall_time is not None  # noqa: S101 - constraint no_schedule_without_a_time
+        wall_time = dispatch.wall_time.replace(tzinfo=None, fold=dispatch.wall_time_is_second)
+        due_at = resolve(wall_time, dispatch.time_zone)
+        still = Dispatch.objects.filter(pk=dispatch.pk, status=Status.SCHEDULED, wall_time=dispatch.wall_time)
+        if due_at != dispatch.due_at:
+            still.update(due_at=due_at)
+        still.filter(due_at__lt=Now() - GRACE).update(status=Status.MISSED)
+        still.filter(due_at__lte=Now()).update(status=Status.PREPARING, started_at=Now())
+
+
+def to_prepare() -> list[int]:
+    """Ids of dispatches that are PREPARING and that nobody prepares."""
+    free = Q(leased_until=None) | Q(leased_until__lt=Now())
+    return list(Dispatch.objects.filter(free, status=Status.PREPARING).values_list("pk", flat=True))
+
+
+def prepare(dispatch: Dispatch) -> None:
+    """PREPARING -> SENDING: snapshot the audience, render every variant it needs. Leased, and safe to repeat.
+
+    An issue that cannot be rendered goes to PAUSED with the reason.
+    """
+    token = uuid.uuid4()
+    free = Q(leased_until=None) | Q(leased_until__lt=Now())
+    leased = Dispatch.objects.filter(free, pk=dispatch.pk, status=Status.PREPARING)
+    until = Now() + dt.timedelta(seconds=ENV.lease_seconds)
+    if not leased.update(lease_token=token, leased_until=until):
+        return
+    mine = Dispatch.objects.filter(pk=dispatch.pk, lease_token=token)
+    try:
+        audience.snapshot(dispatch, batch_size=ENV.batch_size)
+        variants.ensure_all(dispatch)
+        mine.filter(status=Status.PREPARING).update(status=Status.SENDING)
+    except (rendering.RenderingError, audience.SumsDisagree) as error:
+        mine.filter(status=Status.PREPARING).update(status=Status.PAUSED, pause_reason=str(error))
+    finally:
+        mine.update(lease_token=None, leased_until=None)
+
+
+def to_ring() -> list[int]:
+    """Ids of batches with something due that nobody holds and nobody was called for within one lease time; `rung_at`
+    is set for each, so that of two ticks one rings it."""
+    called = Q(rung_at__gte=Now() - dt.timedelta(seconds=ENV.lease_seconds))
+    due = Delivery.objects.due().filter(batch=OuterRef("pk"))
+    quiet = Batch.objects.filter(
+        ~called | Q(rung_at=None),
+        Q(due_at=None) | Q(due_at__lte=Now()),
+        ~Exists(Halt.objects.all()),
+        lease_token=None,
+        dispatch__status=Status.SENDING,
+    )
+    rung = []
+    for pk in quiet.filter(Exists(due)).order_by("dispatch", "number").values_list("pk", flat=True):
+        if Batch.objects.filter(~called | Q(rung_at=None), pk=pk, lease_token=None).update(rung_at=Now()):
+            rung.append(pk)
+    return rung
+
+
+def take_back_expired() -> None:
+    """Batches whose worker is gone: what it held is UNCONFIRMED, the rest may be rung again."""
+    expired = Batch.objects.filter(leased_until__lt=Now())
+    for batch in expired:
+        with transaction.atomic():
+            same = Batch.objects.select_for_update().filter(
+                pk=batch.pk, lease_token=batch.lease_token, leased_until__lt=Now()
+            )
+            if same.exists():
+                deliveries.doubt(batch)
+                same.update(lease_token=None, leased_until=None, rung_at=None)
+
+
+def check() -> None:
+    """Hold every dispatch that is SENDING to its invariants, at its start and every minute; a breach stops it and
+    alerts. Too many failures pause it with the reason in plain words."""
+    old = Q(checked_at=None) | Q(checked_at__lt=Now() - CHECK_EVERY)
+    for dispatch in Dispatch.objects.filter(status=Status.SENDING):
+        if Dispatch.objects.filter(old, pk=dispatch.pk, status=Status.SENDING).update(checked_at=Now()):
+            found = invariants.breaches(dispatch)
+            if found:
+                _stop(dispatch, found)
+        _pause_where_too_many_fail(dispatch)
+
+
+def _pause_where_too_many_fail(dispatch: Dispatch) -> None:
+    failed = Delivery.objects.filter(dispatch=dispatch, status=Delivery.Status.FAILED).count() - dispatch.failures_seen
+    if failed <= FAILURES_TO_PAUSE:
+        return
+    tried = failed + invariants.accepted(dispatch)
+    if failed > tried * FAILING_SHARE:
+        reason = (
+            f"{failed:,} of {tried:,} mails tried were refused, more than {FAILING_SHARE:.0%}: see why in the report."
+        )
+        if pause_if_running(dispatch, reason):
+            alerts.alert(f"{dispatch} is paused", reason)
+
+
+def _stop(dispatch: Dispatch, found: list[str]) -> None:
+    if pause_if_running(dispatch, " ".join(found)):
+        alerts.alert(f"{dispatch} is stopped", " ".join(found))
+
+
+def finish() -> None:
+    """SENDING -> SENT where nothing is left to do and the sums agree; a cancelled dispatch ends its last chunks."""
+    busy = Delivery.objects.filter(
+        dispatch=OuterRef("pk"), status__in=(Delivery.Status.QUEUED, Delivery.Status.SENDING)
+    )
+    held = Batch.objects.filter(dispatch=OuterRef("pk"), lease_token__isnull=False)
+    for dispatch in Dispatch.objects.filter(status=Status.SENDING):
+        if dispatch.started_at and dispatch.started_at < dt.datetime.now(dt.UTC) - deliveries.STALE:
+            deliveries.give_up_on_put_off(dispatch)
+        idle = Dispatch.objects.filter(~Exists(busy), ~Exists(held), pk=dispatch.pk, status=Status.SENDING)
+        if not idle.exists():
+            continue
+        found = invariants.breaches(dispatch)
+        if found:
+            _stop(dispatch, found)
+        else:
+            idle.update(status=Status.SENT, finished_at=Now())
+    for dispatch in Dispatch.objects.filter(status=Status.CANCELLED, finished_at=None):
+        deliveries.skip_cancelled(dispatch)
+        Dispatch.objects.filter(~Exists(busy), ~Exists(held), pk=dispatch.pk).update(finished_at=Now())

@@ -1,0 +1,165 @@
+"""What stops a send: the switch, the invariants, too many failures, a restored backup; and what spreads one."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+
+import pytest
+from django.core import mail
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.utils import timezone
+
+from newsletter import deliveries, invariants, scheduling, sending, stats
+from newsletter.models import Attempt, Batch, Delivery, Dispatch
+from newsletter.settings import ENV
+from newsletter.transports import Outcome, Result
+from tests.making import make_dispatch, make_issue, make_newsletter, make_reader
+
+pytestmark = pytest.mark.django_db
+
+Status = Dispatch.Status
+
+
+def attempt_on(batch: Batch, **fields: object) -> Attempt:
+    number = Attempt.objects.count() + 1
+    defaults = {"worker": "w", "transport": "smtp", "idempotency_key": f"{number:032x}"}
+    return Attempt.objects.create(batch=batch, **{**defaults, **fields})
+
+
+def claim(dispatch: Dispatch, *, limit: int = 10) -> tuple[Batch, int]:
+    batch = Batch.objects.filter(dispatch=dispatch).earliest("number")
+    assert sending._take_lease(batch)
+    return batch, deliveries.claim(batch, attempt=attempt_on(batch), limit=limit)
+
+
+def status_of(dispatch: Dispatch) -> str:
+    dispatch.refresh_from_db()
+    return dispatch.status
+
+
+def test_a_halted_site_claims_and_rings_nothing_until_the_halt_ends() -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=2)
+    call_command("halt_sending", "--reason", "The relay was sold.")
+    assert scheduling.to_ring() == []
+    batch, claimed = claim(dispatch)
+    assert claimed == 0
+    call_command("halt_sending", "--end")
+    assert deliveries.claim(batch, attempt=attempt_on(batch), limit=10) == 2
+    with pytest.raises(CommandError, match="Nothing is halted"):
+        call_command("halt_sending", "--end")
+
+
+def test_two_accepts_for_one_delivery_stop_the_dispatch_and_alert(
+    caplog: pytest.LogCaptureFixture, settings: object
+) -> None:
+    settings.ADMINS = [("", "desk@weekly.example")]  # type: ignore[attr-defined]
+    dispatch = make_dispatch(make_newsletter(), readers=2)
+    batch = Batch.objects.get()
+    row = Delivery.objects.earliest("pk")
+    for attempt in (attempt_on(batch), attempt_on(batch)):
+        Delivery.objects.filter(pk=row.pk).update(status="sending", tries=1, attempt=attempt)
+        answer = Outcome(delivery_id=row.pk, result=Result.ACCEPTED, reply="250 ok")
+        deliveries.note(attempt, [answer], tries={row.pk: 1}, retry_seconds=1)
+    with caplog.at_level(logging.ERROR):
+        scheduling.check()
+    assert status_of(dispatch) == Status.PAUSED
+    assert "2 messages were accepted for 1 deliveries sent" in dispatch.pause_reason
+    assert "somebody got it twice" in caplog.text
+    assert [message.to for message in mail.outbox] == [["desk@weekly.example"]]
+
+
+def test_an_honest_dispatch_breaches_nothing() -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=3)
+    claim(dispatch, limit=2)
+    attempt = Attempt.objects.get()
+    rows = deliveries.claimed(attempt)
+    answers = [Outcome(delivery_id=row.pk, result=Result.ACCEPTED, reply="250 ok") for row in rows]
+    deliveries.note(attempt, answers, tries={row.pk: 1 for row in rows}, retry_seconds=1)
+    assert invariants.accepted(dispatch) == 2
+    assert invariants.breaches(dispatch) == []
+
+
+def test_what_the_author_took_as_sent_is_no_breach() -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=2)
+    dispatch.deliveries.update(status="unconfirmed", tries=1)
+    scheduling.accept_unconfirmed(dispatch)
+    assert invariants.breaches(dispatch) == []
+
+
+def test_invariants_are_checked_at_once_and_then_every_minute() -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=1)
+    scheduling.check()
+    Delivery.objects.all().delete()
+    scheduling.check()
+    assert status_of(dispatch) == Status.SENDING
+    Dispatch.objects.update(checked_at=timezone.now() - dt.timedelta(minutes=2))
+    scheduling.check()
+    assert status_of(dispatch) == Status.PAUSED
+
+
+def test_too_many_failures_pause_and_a_resumed_dispatch_goes_on_until_as_many_more() -> None:
+    weekly = make_newsletter()
+    dispatch = make_dispatch(weekly, readers=60)
+    rows = list(dispatch.deliveries.order_by("pk").values_list("pk", flat=True))
+
+    def fail(pks: list[int]) -> None:
+        Delivery.objects.filter(pk__in=pks).update(status="failed", tries=1)
+
+    fail(rows[:20])
+    scheduling.check()
+    assert status_of(dispatch) == Status.SENDING
+    fail(rows[:21])
+    scheduling.check()
+    assert status_of(dispatch) == Status.PAUSED
+    assert "21 of 21 mails tried were refused" in dispatch.pause_reason
+    scheduling.resume(dispatch)
+    scheduling.check()
+    assert status_of(dispatch) == Status.SENDING
+    fail(rows[:42])
+    scheduling.check()
+    assert status_of(dispatch) == Status.PAUSED
+
+
+def test_a_restored_backup_leaves_what_was_open_in_doubt() -> None:
+    weekly = make_newsletter()
+    dispatch = make_dispatch(weekly, readers=3)
+    sent = dispatch.deliveries.order_by("pk")[:1].values("pk")
+    Delivery.objects.filter(pk__in=sent).update(status="sent", tries=1)
+    hour = dt.timedelta(hours=1)
+    due = scheduling.schedule(make_issue(weekly), timezone.now() + hour)
+    Dispatch.objects.filter(pk=due.pk).update(due_at=timezone.now() - dt.timedelta(minutes=5))
+    later = scheduling.schedule(make_issue(weekly), timezone.now() + hour)
+
+    call_command("distrust", "--since", (timezone.now() - hour).isoformat())
+
+    assert status_of(dispatch) == Status.PAUSED
+    report = stats.count(dispatch)
+    assert (report["sent"], report["unconfirmed"], report["queued"]) == (1, 2, 0)
+    assert stats.sums_agree(report)
+    assert status_of(due) == Status.MISSED
+    assert status_of(later) == Status.SCHEDULED
+
+
+@pytest.mark.parametrize("since", ["yesterday", "2026-13-01T00:00", "2999-01-01T00:00"])
+def test_distrust_needs_a_moment_that_has_been(since: str) -> None:
+    with pytest.raises(CommandError):
+        call_command("distrust", "--since", since)
+
+
+def test_a_spread_send_rings_its_batches_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENV.__dict__, "batch_size", 1)
+    weekly = make_newsletter()
+    for _ in range(4):
+        make_reader(weekly)
+    dispatch = scheduling.schedule(make_issue(weekly), spread=dt.timedelta(hours=2))
+    scheduling.start_due()
+    scheduling.prepare(Dispatch.objects.get(pk=dispatch.pk))
+    assert len(scheduling.to_ring()) == 1
+    starts = list(Batch.objects.order_by("number").values_list("due_at", flat=True))
+    assert starts[-1] is not None
+    assert starts[0] is not None
+    assert dt.timedelta(minutes=85) < starts[-1] - starts[0] < dt.timedelta(minutes=95)
+    Batch.objects.update(due_at=timezone.now() - dt.timedelta(seconds=1))
+    assert len(scheduling.to_ring()) == 3
