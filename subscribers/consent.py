@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Action = ConsentRecord.Action
 Status = Subscription.Status
 
+LIFTED_BY_OPERATORS = (Suppression.Reason.MANUAL, Suppression.Reason.HARD_BOUNCE)
+
 
 def record(subscriber: Subscriber, newsletter: Newsletter | None, action: ConsentRecord.Action, source: str) -> None:
     """Note what `subscriber` agreed to or withdrew."""
@@ -41,6 +43,20 @@ def _change(
             record(subscription.subscriber, subscription.newsletter, action, source)
     subscription.refresh_from_db(fields=["status", "changed_at"])
     return bool(moved)
+
+
+def enrol(subscriber: Subscriber, newsletter: Newsletter, *, source: str) -> bool:
+    """An operator enters somebody who agreed elsewhere: on paper, by word. Who had left is not brought back by it.
+
+    True where a subscription was made.
+    """
+    with transaction.atomic():
+        _, created = Subscription.objects.get_or_create(
+            subscriber=subscriber, newsletter=newsletter, defaults={"status": Status.ACTIVE}
+        )
+        if created:
+            record(subscriber, newsletter, Action.IMPORTED, source)
+    return created
 
 
 def unsubscribe(subscription: Subscription, *, source: str) -> bool:
@@ -89,6 +105,19 @@ def suppress(
         subscriber = Subscriber.objects.filter(fingerprint=fingerprint).first()
         if created and subscriber is not None:
             record(subscriber, newsletter, Action.SUPPRESSED, source)
+
+
+def lift(suppression: Suppression, *, source: str) -> bool:
+    """An operator takes back what keeps mail from an address; True where this call did.
+
+    Never a complaint or an erasure: only the person's own new confirmation undoes those.
+    """
+    with transaction.atomic():
+        lifted, _ = Suppression.objects.filter(pk=suppression.pk, reason__in=LIFTED_BY_OPERATORS).delete()
+        subscriber = Subscriber.objects.filter(fingerprint=suppression.fingerprint).first()
+        if lifted and subscriber is not None:
+            record(subscriber, suppression.newsletter, Action.UNSUPPRESSED, source)
+    return bool(lifted)
 
 
 def erase(subscriber: Subscriber, *, source: str) -> None:
