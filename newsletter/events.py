@@ -138,6 +138,12 @@ def record(
     return True
 
 
+def take_back_unsubscribe(delivery_id: int) -> None:
+    """The reader took back having left: the delivery no longer counts as one that made somebody leave. The raw event
+    stays."""
+    Delivery.objects.filter(pk=delivery_id).update(unsubscribed_at=None)
+
+
 def _dispatch(dispatch_id: int | None) -> Dispatch | None:
     if not dispatch_id:
         return None

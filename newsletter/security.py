@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 from django.http import HttpRequest, HttpResponseBase
 
-PAGE_POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self' https:; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'"
-)
+_HOST = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")
+
+
+def page_policy(image_origin: str = "") -> str:
+    """The Content-Security-Policy of a page of ours; `image_origin` is where its newsletter's logo stands, if
+    elsewhere."""
+    images = f"'self' {image_origin}".rstrip()
+    return (
+        f"default-src 'none'; style-src 'self'; img-src {images}; form-action 'self'; base-uri 'none'; "
+        "frame-ancestors 'none'"
+    )
+
+
 # An issue as a page: mail HTML carries its styles with it, and its images may stand on any host.
 ISSUE_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' https:; form-action 'none'; base-uri 'none'; "
@@ -25,17 +36,17 @@ ADMIN_POLICY = (
 PREVIEW_POLICY = ISSUE_POLICY.replace("frame-ancestors 'none'", "frame-ancestors 'self'")
 ADMIN = "/admin/"
 HEADERS = {
-    # Reader links carry a token in their path: no other site is to see it.
-    "Referrer-Policy": "no-referrer",
+    # Reader links carry a token in their path: no other site is to see it. Not `no-referrer`, with which browsers call
+    # the origin of our own forms null (Fetch, "append a request Origin header").
+    "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "Permissions-Policy": (
         "accelerometer=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), microphone=(), payment=(), "
         "usb=()"
     ),
-    "Content-Security-Policy": PAGE_POLICY,
+    "Content-Security-Policy": page_policy(),
 }
-# Forms of the admin need a referrer of their own host.
-ADMIN_HEADERS = {**HEADERS, "Referrer-Policy": "same-origin", "Content-Security-Policy": ADMIN_POLICY}
+ADMIN_HEADERS = {**HEADERS, "Content-Security-Policy": ADMIN_POLICY}
 
 
 class SecurityHeaders:
@@ -50,3 +61,16 @@ class SecurityHeaders:
         for name, value in (ADMIN_HEADERS if request.path.startswith(ADMIN) else HEADERS).items():
             response.headers.setdefault(name, value)
         return response
+
+
+def origin(url: str) -> str:
+    """`https://host:port` of an http(s) address, fit to stand in a Content-Security-Policy; empty for any other."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.netloc.rpartition("@")[2].lower(), parts.port
+    except ValueError:
+        return ""
+    host = host.removesuffix(f":{port}") if port is not None else host
+    if parts.scheme not in ("http", "https") or not _HOST.fullmatch(host):
+        return ""
+    return f"{parts.scheme}://{host}" + (f":{port}" if port is not None else "")

@@ -24,7 +24,7 @@ from django.db import InterfaceError, InternalError, OperationalError, connectio
 from django.db.models.functions import Now
 
 from newsletter import deliveries, message, rendering, tracking, transports, variants
-from newsletter.models import Attempt, Batch, Delivery, Dispatch, DispatchProfile, Newsletter, Variant
+from newsletter.models import Attempt, Batch, Delivery, Dispatch, DispatchProfile, Variant
 from newsletter.settings import ENV
 from newsletter.transports import Outcome, Result, Transport
 
@@ -133,7 +133,6 @@ def _messages(
 ) -> list[tuple[message.Compiled, message.Sender, list[message.Reader]]]:
     """The chunk as compiled variants with their readers. Raises ValueError where the issue or its sender forbid it."""
     dispatch = Dispatch.objects.select_related("revision", "newsletter").get(pk=batch.dispatch_id)
-    newsletter = dispatch.newsletter
     sender = sender_of(dispatch)
     content = dispatch.revision.content
     readers: dict[Variant, list[message.Reader]] = {}
@@ -142,7 +141,7 @@ def _messages(
         if profile.tier_level != delivery.tier_level:  # type: ignore[attr-defined]
             profile = _profile_now(delivery)
         variant = variants.ensure(profile, content)
-        readers.setdefault(variant, []).append(reader_of(delivery, attempt, newsletter))
+        readers.setdefault(variant, []).append(reader_of(delivery, attempt, dispatch))
     return [(_compiled(variant, sender), sender, group) for variant, group in readers.items()]
 
 
@@ -177,20 +176,24 @@ def sender_of(dispatch: Dispatch) -> message.Sender:
     )
 
 
-def reader_of(delivery: Delivery, attempt: Attempt, newsletter: Newsletter) -> message.Reader:
+def reader_of(delivery: Delivery, attempt: Attempt, dispatch: Dispatch) -> message.Reader:
     """What differs in one reader's mail. Message-ID derives from the delivery and Date from the attempt, so a replay
-    of an attempt is the same bytes."""
-    subscriber = delivery.subscriber
+    of an attempt is the same bytes.
+
+    A single message names nobody: whoever typed an address into a form may have typed anything for the name.
+    """
+    subscriber, newsletter = delivery.subscriber, dispatch.newsletter
     assert subscriber is not None, "claim skips deliveries without a subscriber"  # noqa: S101
+    name = "" if dispatch.kind == Dispatch.Kind.SINGLE else subscriber.name
     return message.Reader(
         delivery_id=delivery.pk,
         address=subscriber.address,
-        name=subscriber.name,
+        name=name,
         message_id=tracking.message_id(delivery.pk),
         date=attempt.started_at,
         values={
-            "name": subscriber.name,
-            "first_name": subscriber.name.split(" ", 1)[0],
+            "name": name,
+            "first_name": name.split(" ", 1)[0],
             "delivery_token": tracking.delivery_token(delivery.pk),
             **tracking.reader_urls(
                 subscriber.public_id, newsletter.public_id, delivery.pk, upgrade_url=newsletter.upgrade_url

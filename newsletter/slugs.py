@@ -7,7 +7,24 @@ from django.core.validators import validate_slug
 
 # First parts of the paths in `newsletter.urls`, and names that browsers and proxies ask for.
 RESERVED_SLUGS = frozenset(
-    {"admin", "api", "c", "healthz", "i", "mailbox", "o", "p", "readyz", "static", "media", "u", "webhooks"}
+    {
+        "a",
+        "account",
+        "admin",
+        "api",
+        "c",
+        "healthz",
+        "i",
+        "mailbox",
+        "o",
+        "p",
+        "readyz",
+        "static",
+        "media",
+        "u",
+        "webhooks",
+        "y",
+    }
 )
 
 

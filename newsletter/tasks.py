@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from celery import Task, shared_task
@@ -17,10 +18,12 @@ from kombu.exceptions import OperationalError
 
 from newsletter import scheduling, sending
 from newsletter.models import Batch, Dispatch
+from subscribers import tidying
 
 logger = logging.getLogger(__name__)
 
 WORK_THREADS = 4
+TIDY_SECONDS = 3600.0
 _stopping = threading.Event()
 
 
@@ -55,6 +58,12 @@ def send_batch(batch_id: int) -> None:
         scheduling.pause_if_running(Dispatch.objects.get(pk=batch.dispatch_id), sent.stop)
 
 
+@shared_task
+def tidy() -> None:
+    """End what time ends: pauses, requests that nobody confirmed, links that ran out. Beat calls it every hour."""
+    tidying.tidy()
+
+
 def due() -> list[tuple[Task[[int], None], int]]:
     """One look at the rows: moves what the clock moves, and says which task to ring with which id."""
     scheduling.start_due()
@@ -71,11 +80,15 @@ def work(stop: threading.Event, *, seconds_between_looks: float = 0.2) -> None:
     Safe beside Celery workers and other loops. Chunks in hand are finished before it returns.
     """
     running: set[Future[None]] = set()
+    tidied = float("-inf")
     with ThreadPoolExecutor(WORK_THREADS, thread_name_prefix="work") as pool:
         while not stop.is_set():
             close_old_connections()
             try:
                 running |= {pool.submit(_run, task, pk) for task, pk in due()}
+                if time.monotonic() - tidied >= TIDY_SECONDS:
+                    tidied = time.monotonic()
+                    tidy()
             except Exception:
                 logger.exception("A look at the rows failed; trying again.")
                 connection.close()

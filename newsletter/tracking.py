@@ -8,6 +8,7 @@ spelling: what decodes to the same bytes but is written differently is refused.
     reader     key 1 | subscriber 8 | newsletter 4 | delivery 6 | MAC 12   42 characters   /u/ /p/ /i/
     delivery   key 1 | delivery 6 | MAC 12                                 26 characters   /o/…, /c/…/…, Message-ID
     dispatch   key 1 | dispatch 6 | MAC 12                                 26 characters   /o/d/
+    confirm    key 1 | consent record 6 | MAC 12                           26 characters   /y/
     click      key 1 | dispatch 6 | URL in UTF-8 | MAC 12                                  /c/
 """
 
@@ -117,6 +118,17 @@ def read_delivery_token(token: str) -> int:
 def read_dispatch_token(token: str) -> int:
     """The dispatch's id that an anonymous `pixel_url` carries. Raises BadToken."""
     return _read_id(b"dispatch", token)
+
+
+def confirm_url(consent_record_id: int) -> str:
+    """The link by which a person confirms what that record says somebody asked for. How long it works is for the one
+    who reads the record to say."""
+    return f"{settings.SITE_URL}/y/{_sign_id(b'confirm', consent_record_id)}"
+
+
+def read_confirm_token(token: str) -> int:
+    """The consent record's id that `confirm_url` carries. Raises BadToken."""
+    return _read_id(b"confirm", token)
 
 
 def trackable(url: str) -> bool:

@@ -6,7 +6,7 @@ from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
 
-from newsletter.views import errors, health, hits, issues, leaving, preferences, public
+from newsletter.views import account, errors, health, hits, issues, leaving, preferences, public, subscribing
 
 urlpatterns = [
     path("admin/", admin.site.urls),
@@ -20,12 +20,20 @@ urlpatterns = [
     path("u/<str:token>/undo", leaving.undo, name="undo"),
     path("p/<str:token>", preferences.preferences, name="preferences"),
     path("i/<str:token>", issues.for_reader, name="web-view"),
+    path("y/<str:token>", subscribing.confirm, name="confirm"),
+    path("a/<str:token>", account.link, name="one-time-link"),
+    path("a/<str:token>/download", account.download, name="download"),
+    path("a/<str:token>/address", account.change_address, name="change-address"),
+    path("a/<str:token>/erase", account.erase, name="erase"),
+    path("account", account.ask, name="account"),
+    path("favicon.ico", public.icon, name="icon"),
 ]
 if settings.ENV.mailbox_path:
     urlpatterns.append(path("mailbox/", include("newsletter.mailbox.urls")))
 urlpatterns += [
     path("", public.home, name="home"),
     path("<slug:slug>/", public.newsletter, name="newsletter"),
+    path("<slug:slug>/subscribe", subscribing.subscribe, name="subscribe"),
     path("<slug:slug>/theme.css", public.theme, name="theme"),
     path("<slug:slug>/<int:issue>/", issues.for_everybody, name="public-issue"),
 ]

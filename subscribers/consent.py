@@ -5,27 +5,53 @@ Lowest layer beside the models. Each change is one conditional UPDATE and leaves
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 
-from subscribers.models import ConsentRecord, Subscriber, Subscription, Suppression
+from subscribers.models import ConsentRecord, Membership, Subscriber, Subscription, Suppression
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Iterable
+
+    from django.db.models import QuerySet
 
     from newsletter.models import Newsletter
 
 Action = ConsentRecord.Action
 Status = Subscription.Status
 
+
+# What a person's own confirmation lifts; what an operator set by hand only an operator lifts.
+LIFTED_BY_CONFIRMING = (Suppression.Reason.COMPLAINT, Suppression.Reason.HARD_BOUNCE, Suppression.Reason.ERASED)
 LIFTED_BY_OPERATORS = (Suppression.Reason.MANUAL, Suppression.Reason.HARD_BOUNCE)
 
 
-def record(subscriber: Subscriber, newsletter: Newsletter | None, action: ConsentRecord.Action, source: str) -> None:
+@dataclass(frozen=True)
+class Evidence:
+    """What proves a consent (GDPR, article 7(1)): the hash of the words that were shown, and where the answer came
+    from: the network, never an address, and the program."""
+
+    text_version: str = ""
+    network: str = ""
+    agent: str = ""
+
+
+def record(
+    subscriber: Subscriber,
+    newsletter: Newsletter | None,
+    action: ConsentRecord.Action,
+    source: str,
+    evidence: Evidence = Evidence(),
+) -> ConsentRecord:
     """Note what `subscriber` agreed to or withdrew."""
-    ConsentRecord.objects.create(subscriber=subscriber, newsletter=newsletter, action=action, source=source)
+    return ConsentRecord.objects.create(
+        subscriber=subscriber, newsletter=newsletter, action=action, source=source, **asdict(evidence)
+    )
 
 
 def _change(
@@ -35,14 +61,76 @@ def _change(
     allowed: Iterable[Subscription.Status],
     action: ConsentRecord.Action,
     source: str,
+    **fields: Any,
 ) -> bool:
     """Move one subscription; True where this call moved it, False where it stood elsewhere already."""
     with transaction.atomic():
-        moved = Subscription.objects.filter(pk=subscription.pk, status__in=allowed).update(status=to, changed_at=Now())
+        moved = Subscription.objects.filter(pk=subscription.pk, status__in=allowed).update(
+            status=to, changed_at=Now(), **fields
+        )
         if moved:
             record(subscription.subscriber, subscription.newsletter, action, source)
-    subscription.refresh_from_db(fields=["status", "changed_at"])
+    subscription.refresh_from_db(fields=["status", "changed_at", *fields])
     return bool(moved)
+
+
+def request(subscriber: Subscriber, newsletter: Newsletter, *, source: str, evidence: Evidence) -> ConsentRecord:
+    """Somebody asks for `newsletter` with this person's address. It stays a wish until `confirm`: who left is not
+    brought back by it, and nobody gets an issue for it."""
+    with transaction.atomic():
+        subscription, _ = Subscription.objects.get_or_create(subscriber=subscriber, newsletter=newsletter)
+        Subscription.objects.filter(pk=subscription.pk, status=Status.PENDING).update(changed_at=Now())
+        return record(subscriber, newsletter, Action.REQUESTED, source, evidence)
+
+
+def confirm(requested: ConsentRecord, *, source: str, evidence: Evidence) -> bool:
+    """The person answers the mail about what was `requested`: double opt-in. True where this call changed something.
+
+    It undoes leaving, a complaint, a bounce and an erasure that came before the request, and none that came after it.
+    A complaint about the whole site stays for the other newsletters. Idempotent.
+    """
+    subscriber, newsletter = requested.subscriber, requested.newsletter
+    if subscriber is None or newsletter is None:
+        return False
+    with transaction.atomic():
+        own = Subscription.objects.filter(subscriber=subscriber, newsletter=newsletter)
+        moved = own.filter(open_to_confirming(requested)).update(
+            status=Status.ACTIVE, changed_at=Now(), paused_until=None
+        )
+        lifted = _lift_for(requested, subscriber)
+        if lifted:
+            record(subscriber, newsletter, Action.UNSUPPRESSED, source, evidence)
+        if moved:
+            record(subscriber, newsletter, Action.SUBSCRIBED, source, evidence)
+    return bool(moved or lifted)
+
+
+def open_to_confirming(requested: ConsentRecord) -> Q:
+    """Which subscription confirming makes active: one never confirmed, or left before the request and not after it."""
+    return Q(status=Status.PENDING) | Q(status=Status.UNSUBSCRIBED, changed_at__lte=requested.at)
+
+
+def liftable(requested: ConsentRecord) -> QuerySet[Suppression]:
+    """The suppressions that confirming lifts."""
+    return Suppression.objects.filter(
+        Q(newsletter=requested.newsletter_id) | Q(newsletter=None),
+        fingerprint=requested.subscriber.fingerprint if requested.subscriber else "",
+        reason__in=LIFTED_BY_CONFIRMING,
+        created_at__lte=requested.at,
+    )
+
+
+def _lift_for(requested: ConsentRecord, subscriber: Subscriber) -> int:
+    lifted = liftable(requested)
+    if lifted.filter(newsletter=None, reason=Suppression.Reason.COMPLAINT).exists():
+        others = Subscription.objects.filter(subscriber=subscriber).exclude(newsletter=requested.newsletter_id)
+        for other in others:
+            Suppression.objects.get_or_create(
+                fingerprint=subscriber.fingerprint,
+                newsletter_id=other.newsletter_id,
+                reason=Suppression.Reason.COMPLAINT,
+            )
+    return lifted.delete()[0]
 
 
 def enrol(subscriber: Subscriber, newsletter: Newsletter, *, source: str) -> bool:
@@ -65,14 +153,28 @@ def unsubscribe(subscription: Subscription, *, source: str) -> bool:
     return _change(subscription, to=Status.UNSUBSCRIBED, allowed=allowed, action=Action.UNSUBSCRIBED, source=source)
 
 
-def pause(subscription: Subscription, *, source: str) -> bool:
-    """No mail of this newsletter until `resume`."""
-    return _change(subscription, to=Status.PAUSED, allowed=(Status.ACTIVE,), action=Action.PAUSED, source=source)
+def pause(subscription: Subscription, *, source: str, until: dt.datetime | None = None) -> bool:
+    """No mail of this newsletter until `until` (aware) or, where that is None, until `resume`."""
+    return _change(
+        subscription,
+        to=Status.PAUSED,
+        allowed=(Status.ACTIVE,),
+        action=Action.PAUSED,
+        source=source,
+        paused_until=until,
+    )
 
 
 def resume(subscription: Subscription, *, source: str) -> bool:
     """Mail again after a pause."""
-    return _change(subscription, to=Status.ACTIVE, allowed=(Status.PAUSED,), action=Action.RESUMED, source=source)
+    return _change(
+        subscription,
+        to=Status.ACTIVE,
+        allowed=(Status.PAUSED,),
+        action=Action.RESUMED,
+        source=source,
+        paused_until=None,
+    )
 
 
 def resubscribe(subscription: Subscription, *, source: str) -> bool:
@@ -107,6 +209,38 @@ def suppress(
             record(subscriber, newsletter, Action.SUPPRESSED, source)
 
 
+def change_address(subscriber: Subscriber, target: Subscriber, *, source: str) -> bool:
+    """Give `subscriber` the address of `target`, a row that holds nothing else, and delete that row.
+
+    False, with nothing changed, where `target` has become somebody's own row meanwhile. A complaint and an operator's
+    word go along to the new address, or moving would be a way round them.
+    """
+    with transaction.atomic():
+        rows = {row.pk: row for row in Subscriber.objects.select_for_update().filter(pk__in=[subscriber.pk, target.pk])}
+        if len(rows) != 2 or not is_bare(target):
+            return False
+        new = rows[target.pk]
+        for reason, newsletter_id in Suppression.objects.filter(
+            fingerprint=rows[subscriber.pk].fingerprint,
+            reason__in=(Suppression.Reason.COMPLAINT, Suppression.Reason.MANUAL),
+        ).values_list("reason", "newsletter_id"):
+            Suppression.objects.get_or_create(fingerprint=new.fingerprint, newsletter_id=newsletter_id, reason=reason)
+        ConsentRecord.objects.filter(subscriber=new).delete()  # wishes that nobody confirmed
+        new.delete()
+        Subscriber.objects.filter(pk=subscriber.pk).update(
+            address=new.address, address_key=new.address_key, fingerprint=new.fingerprint
+        )
+        record(subscriber, None, Action.ADDRESS_CHANGED, source)
+    subscriber.refresh_from_db(fields=["address", "address_key", "fingerprint"])
+    return True
+
+
+def is_bare(subscriber: Subscriber) -> bool:
+    """Whether nobody has ever confirmed anything with this row: it stands there for its address alone."""
+    subscriptions = Subscription.objects.filter(subscriber=subscriber).exclude(status=Status.PENDING)
+    return not subscriptions.exists() and not Membership.objects.filter(subscriber=subscriber).exists()
+
+
 def lift(suppression: Suppression, *, source: str) -> bool:
     """An operator takes back what keeps mail from an address; True where this call did.
 
@@ -124,6 +258,7 @@ def erase(subscriber: Subscriber, *, source: str) -> None:
     """Delete a person. Deliveries go on counting without them, and the keyed hash keeps later imports away."""
     with transaction.atomic():
         fingerprint = subscriber.fingerprint
+        ConsentRecord.objects.filter(subscriber=subscriber).update(network="", agent="")
         ConsentRecord.objects.create(subscriber=None, action=Action.ERASED, source=source)
         subscriber.delete()
         Suppression.objects.get_or_create(fingerprint=fingerprint, newsletter=None, reason=Suppression.Reason.ERASED)

@@ -243,8 +243,8 @@ class ConsentRecord(models.Model):
 class OneTimeLink(models.Model):
     """A link for what the weak link of a mail may not do: it goes to the address itself, and works once and soon.
 
-    Of its token only a hash is kept. OPEN is mailed and, when used, becomes a VISIT: the pages behind it, for as long as
-    they are looked at. ADDRESS is mailed to a new address, which stands in the row `target` until it takes effect.
+    Of its token only a hash is kept. OPEN is mailed and, when used, becomes a VISIT: the pages behind it while
+    somebody looks. ADDRESS is mailed to a new address, which stands in the row `target` until it takes effect.
     """
 
     class Purpose(models.TextChoices):

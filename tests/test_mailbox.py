@@ -24,6 +24,7 @@ from django.urls import include, path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from newsletter import security
 from newsletter.mailbox import reading
 from newsletter.mailbox.store import MAX_PAGE, Incoming, Store
 
@@ -439,7 +440,7 @@ def test_one_click_needs_both_headers_and_a_web_address(unsubscribe: str, post: 
     ],
 )
 def test_an_origin_holds_nothing_but_scheme_host_and_port(url: str, origin: str) -> None:
-    assert reading.origin(url) == origin
+    assert security.origin(url) == origin
 
 
 # ---- the pages

@@ -145,7 +145,7 @@ def test_a_click_leads_on_and_is_recorded(browser: Client, method: str) -> None:
     assert response.status_code == 302
     assert response["Location"] == "https://example.com/a%20b/%C3%BC?q=1&x=%C3%A4#end"
     assert not response.cookies
-    assert response["Referrer-Policy"] == "no-referrer"
+    assert response["Referrer-Policy"] == "same-origin"
     event = Event.objects.get(kind=Kind.CLICK)
     assert (event.url, event.delivery, event.method) == (URL, delivery, method)
     delivery.refresh_from_db()
@@ -652,7 +652,7 @@ def test_pages_speak_the_newsletters_language_and_direction(browser: Client) -> 
 def test_no_newsletter_takes_the_path_of_another_page() -> None:
     for pattern in get_resolver().url_patterns:
         first = str(pattern.pattern).partition("/")[0]
-        if first and not first.startswith("<"):
+        if first and not first.startswith("<") and first != "favicon.ico":
             with pytest.raises(ValidationError, match="choose another word"):
                 slugs.validate_newsletter_slug(first)
     for slug in ("Admin", "mailbox", "static"):
@@ -711,7 +711,7 @@ def test_pages_carry_strict_headers_and_nothing_inline(browser: Client) -> None:
         assert "default-src 'none'" in policy
         assert "frame-ancestors 'none'" in policy
         assert "unsafe" not in policy
-        assert response["Referrer-Policy"] == "no-referrer"
+        assert response["Referrer-Policy"] == "same-origin"
         assert response["X-Content-Type-Options"] == "nosniff"
         assert "camera=()" in response["Permissions-Policy"]
         assert not response.cookies
@@ -725,7 +725,7 @@ def test_pages_carry_strict_headers_and_nothing_inline(browser: Client) -> None:
 @pytest.mark.django_db
 def test_the_admin_keeps_its_own_headers(browser: Client) -> None:
     response = browser.get("/admin/login/")
-    assert "Content-Security-Policy" not in response
+    assert "script-src 'self'" in response["Content-Security-Policy"]
     assert response["Referrer-Policy"] == "same-origin"
 
 

@@ -7,12 +7,11 @@ import email.header
 import email.message
 import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from newsletter.content import clean_line, clean_text
+from newsletter.security import origin
 
 _URI = re.compile(r"<([^<>]*)>")
-_HOST = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")
 
 
 @dataclass(frozen=True)
@@ -92,19 +91,6 @@ def header_text(value: str) -> str:
     except (email.errors.HeaderParseError, ValueError):  # such as base64 that is none: better shown as it stands
         return clean_line(unfolded)
     return clean_line("".join(pieces))
-
-
-def origin(url: str) -> str:
-    """`https://host:port` of an http(s) address, fit to stand in a Content-Security-Policy; empty for any other."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.netloc.rpartition("@")[2].lower(), parts.port
-    except ValueError:
-        return ""
-    host = host.removesuffix(f":{port}") if port is not None else host
-    if parts.scheme not in ("http", "https") or not _HOST.fullmatch(host):
-        return ""
-    return f"{parts.scheme}://{host}" + (f":{port}" if port is not None else "")
 
 
 def _one_click_url(headers: tuple[tuple[str, str], ...]) -> str:

@@ -19,6 +19,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.clickjacking import xframe_options_sameorigin
 from django.views.decorators.http import require_POST, require_safe
 
+from newsletter import security
 from newsletter.content import clean_text
 from newsletter.mailbox import reading
 from newsletter.mailbox.store import Store, Stored
@@ -103,7 +104,7 @@ def mail(request: HttpRequest, mail_id: int) -> HttpResponse:
         "stay": _query(chosen, show=tab) if "show" in request.GET else _query(chosen),
         "sandbox": _SANDBOX,
     }
-    return _page(request, "mailbox/mail.html", context, form_action=reading.origin(letter.unsubscribe_url))
+    return _page(request, "mailbox/mail.html", context, form_action=security.origin(letter.unsubscribe_url))
 
 
 @require_safe
@@ -185,8 +186,6 @@ def _get(store: Store, mail_id: int) -> Stored:
 def _page(request: HttpRequest, template: str, context: dict[str, Any], form_action: str = "") -> HttpResponse:
     response = render(request, template, context)
     response["Content-Security-Policy"] = f"{_PAGE_POLICY} {form_action}".rstrip()
-    # With the site's no-referrer a browser posts `Origin: null`, which the check of our own form rightly refuses.
-    response["Referrer-Policy"] = "same-origin"
     return response
 
 

@@ -99,8 +99,11 @@ def undo(request: HttpRequest, token: str) -> HttpResponse:
     if signed_for != token or subscription is None:
         return private(page("undo_over", {"token": token}, newsletter=reader.newsletter, status=400))
     with transaction.atomic():
-        if consent.resubscribe(subscription, source=UNDO) and status == Subscription.Status.PAUSED:
-            consent.pause(subscription, source=UNDO)
+        if consent.resubscribe(subscription, source=UNDO):
+            if status == Subscription.Status.PAUSED:
+                consent.pause(subscription, source=UNDO, until=subscription.paused_until)
+            if reader.said.delivery_id:
+                events.take_back_unsubscribe(reader.said.delivery_id)
     return private(
         page("undone", {"token": token, "paused": status == Subscription.Status.PAUSED}, newsletter=reader.newsletter)
     )

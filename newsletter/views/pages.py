@@ -8,7 +8,8 @@ from django.http import Http404, HttpResponse
 from django.template.loader import render_to_string
 from django.utils import translation
 
-from newsletter.models import Newsletter
+from newsletter import security
+from newsletter.models import Newsletter, Theme
 
 NOT_INDEXED = "noindex, nofollow"
 
@@ -24,10 +25,24 @@ def page(
 
     Rendered without the request, so that no context processor touches session, cookies or database.
     """
-    language = newsletter.language if newsletter else translation.get_language()
-    with translation.override(language):
-        values = {"newsletter": newsletter, "language": language, "bidi": translation.get_language_bidi(), **context}
-        return HttpResponse(render_to_string(f"pages/{template}.html", values), status=status)
+    theme = Theme.objects.filter(newsletter=newsletter).first() if newsletter else None
+    logo = security.origin(theme.logo_url) if theme else ""
+    with language_of(newsletter):
+        values = {
+            "newsletter": newsletter,
+            "theme": theme if logo else None,
+            "language": newsletter.language if newsletter else translation.get_language(),
+            "bidi": translation.get_language_bidi(),
+            **context,
+        }
+        response = HttpResponse(render_to_string(f"pages/{template}.html", values), status=status)
+    response["Content-Security-Policy"] = security.page_policy(logo)
+    return response
+
+
+def language_of(newsletter: Newsletter | None) -> translation.override:
+    """The language of `newsletter` for the time of a `with`, or the site's."""
+    return translation.override(newsletter.language if newsletter else translation.get_language())
 
 
 def private(response: HttpResponse) -> HttpResponse:

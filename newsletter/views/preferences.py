@@ -1,21 +1,27 @@
-"""The weak preferences page: it may choose, pause and leave, and shows no address and no personal data."""
+"""The weak preferences page: it may choose, pause and leave, and shows no address and no name.
+
+What needs more than that is sent to the address itself, by a one-time link.
+"""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, cast
 
 from django import forms
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
-from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
+from newsletter import tracking
 from newsletter.models import StandingSection
 from newsletter.views import leaving, readers
 from newsletter.views.pages import page, private
-from subscribers import consent
+from newsletter.views.posting import from_our_pages
+from subscribers import account, consent
 from subscribers.models import Subscriber, Subscription
 
 SOURCE = "preferences page"
@@ -26,6 +32,14 @@ NOTICES = {
     "resumed": _("Mail comes again with the next issue."),
     "left": _("You have left. No more issues will come."),
     "left_all": _("You have left every newsletter of this site."),
+    "link": _("A link is on its way to your address. It works once, within an hour."),
+}
+# How long a break may be, by what the form says; None is until the reader resumes.
+BREAKS = {
+    "14": (_("For two weeks"), timedelta(days=14)),
+    "30": (_("For a month"), timedelta(days=30)),
+    "90": (_("For three months"), timedelta(days=90)),
+    "": (_("Until I resume"), None),
 }
 
 
@@ -44,10 +58,10 @@ class Choices(forms.Form):
             field.choices = [(section.pk, section.name) for section in sections]
 
 
-@csrf_exempt
+@from_our_pages
 @require_http_methods(["GET", "HEAD", "POST"])
 def preferences(request: HttpRequest, token: str) -> HttpResponse:
-    """The page, and what its buttons do: `do` is one of save, pause, resume, leave and leave_all."""
+    """The page, and what its buttons do: `do` is one of save, pause, resume, leave, leave_all and link."""
     reader = readers.find(token)
     subscription = reader.subscription()
     if reader.subscriber is None:
@@ -64,11 +78,25 @@ def preferences(request: HttpRequest, token: str) -> HttpResponse:
         "sections": [(section, section.pk not in muted) for section in sections],
         "text_only": reader.subscriber.text_only,
         "tracking": reader.subscriber.tracking != Subscriber.Tracking.OFF,
+        "breaks": [(days, title) for days, (title, _length) in BREAKS.items()],
+        "others": _others(reader),
         "notice": NOTICES.get(request.GET.get("done", "")),
         "refused": request.method == "POST",
     }
     status = 400 if request.method == "POST" else 200
     return private(page("preferences", context, newsletter=reader.newsletter, status=status))
+
+
+def _others(reader: readers.Reader) -> list[tuple[Subscription, str]]:
+    """The other newsletters that this reader gets or has paused, each with the token of its preferences."""
+    assert reader.subscriber is not None  # noqa: S101 - asked before
+    found = Subscription.objects.filter(
+        subscriber=reader.subscriber, status__in=(Subscription.Status.ACTIVE, Subscription.Status.PAUSED)
+    ).exclude(newsletter=reader.newsletter)
+    return [
+        (each, tracking.reader_token(reader.subscriber.public_id, each.newsletter.public_id))
+        for each in found.select_related("newsletter").order_by("newsletter__name")
+    ]
 
 
 def _do(
@@ -81,10 +109,14 @@ def _do(
         return "left_all"
     if action == "save":
         return _save(request, reader, subscription, sections)
+    if action == "link" and reader.subscriber:
+        account.send_link_to(reader.subscriber, reader.newsletter)
+        return "link"
     if subscription is None:
         return ""
     if action == "pause":
-        consent.pause(subscription, source=SOURCE)
+        _, length = BREAKS.get(request.POST.get("days", ""), BREAKS[""])
+        consent.pause(subscription, source=SOURCE, until=timezone.now() + length if length else None)
         return "paused"
     if action == "resume":
         consent.resume(subscription, source=SOURCE)

@@ -6,15 +6,16 @@ from datetime import date
 from zoneinfo import ZoneInfo
 
 from django.core.paginator import Paginator
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import get_object_or_404, redirect
+from django.templatetags.static import static
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
 from newsletter import theming
 from newsletter.content import ThemeContent
 from newsletter.models import Dispatch, Newsletter, Theme
-from newsletter.views import issues
+from newsletter.views import issues, subscribing
 from newsletter.views.pages import page
 
 ISSUES_PER_PAGE = 20
@@ -40,7 +41,8 @@ def newsletter(request: HttpRequest, slug: str) -> HttpResponse:
         for dispatch in shown
         if dispatch.issue
     ]
-    return page("newsletter", {"entries": entries, "shown": shown}, newsletter=found)
+    context = {"entries": entries, "shown": shown, **subscribing.form_context(found)}
+    return page("newsletter", context, newsletter=found)
 
 
 def _day(dispatch: Dispatch, newsletter: Newsletter) -> date | None:
@@ -55,3 +57,10 @@ def theme(request: HttpRequest, slug: str) -> HttpResponse:
     found = get_object_or_404(Newsletter, slug=slug)
     row = Theme.objects.filter(newsletter=found).first()
     return HttpResponse(theming.stylesheet(row.content() if row else ThemeContent()), content_type="text/css")
+
+
+@require_safe
+@cache_control(public=True, max_age=86400)
+def icon(request: HttpRequest) -> HttpResponseBase:
+    """The site's icon, where browsers look for one that no page named: beside a mail's HTML or a file."""
+    return redirect(static("pages/icon.svg"))
