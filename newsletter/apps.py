@@ -1,4 +1,5 @@
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
+from django.db.models.signals import post_migrate
 
 
 class NewsletterConfig(AppConfig):
@@ -8,5 +9,10 @@ class NewsletterConfig(AppConfig):
     verbose_name = "Newsletters"
 
     def ready(self) -> None:
-        """Register the system checks."""
-        from newsletter import checks  # noqa: F401
+        """Register the system checks, and the roles for when the permissions are there.
+
+        Permissions are made app by app after a migration; Django's auth stands behind ours in INSTALLED_APPS.
+        """
+        from newsletter import checks, roles  # noqa: F401
+
+        post_migrate.connect(roles.ensure, sender=apps.get_app_config("auth"), dispatch_uid="newsletter.roles")

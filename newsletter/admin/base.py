@@ -19,12 +19,15 @@ from newsletter import counting
 
 __all__ = [
     "BoundedPaginator",
+    "ColourInput",
     "KeysetChangeList",
     "LargeModelAdmin",
     "ModelAdmin",
     "PasswordChangeForm",
     "StackedInline",
     "TabularInline",
+    "TextInput",
+    "ThemedChangeList",
     "UserChangeForm",
     "UserCreationForm",
 ]
@@ -39,11 +42,15 @@ if TYPE_CHECKING:
     from django.contrib.admin.views.main import ChangeList as ThemedChangeList
     from django.contrib.auth.forms import AdminPasswordChangeForm as PasswordChangeForm
     from django.contrib.auth.forms import UserChangeForm, UserCreationForm
+    from django.forms import TextInput
+    from django.forms import TextInput as ColourInput
 else:
     from unfold import admin as theme
     from unfold.forms import AdminPasswordChangeForm as PasswordChangeForm
     from unfold.forms import UserChangeForm, UserCreationForm
     from unfold.views import ChangeList as ThemedChangeList
+    from unfold.widgets import UnfoldAdminColorInputWidget as ColourInput
+    from unfold.widgets import UnfoldAdminTextInputWidget as TextInput
 
     # The theme's classes take no type parameters, ours do.
     class ThemedModelAdmin(theme.ModelAdmin, Generic[Row]): ...

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from django.contrib import admin
 from django.contrib.auth import admin as auth
 from django.contrib.auth.models import Group, User
+from django.http import HttpRequest
 
+from newsletter import roles
 from newsletter.admin import base
 
 if TYPE_CHECKING:
@@ -35,4 +37,12 @@ class UserAdmin(ThemedUserAdmin[User]):
 
 @admin.register(Group)
 class GroupAdmin(ThemedGroupAdmin):
-    """Roles and what each may do; `newsletter.roles` makes the first three."""
+    """Roles and what each may do. Those of `newsletter.roles` are to be looked at: they are set at every migration."""
+
+    def has_change_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
+        """Not for a role that would be set back."""
+        return super().has_change_permission(request, obj) and not (obj and obj.name in roles.ROLES)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
+        """Not for a role that would come back."""
+        return super().has_delete_permission(request, obj) and not (obj and obj.name in roles.ROLES)

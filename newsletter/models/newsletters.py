@@ -70,16 +70,19 @@ class Newsletter(models.Model):
         """The name shown in the From header."""
         return self.from_name or self.name
 
-    def content(self, **fields: Any) -> IssueContent:
-        """Content in this newsletter's name, language and look; `fields` are those of IssueContent that differ."""
-        theme = Theme.objects.filter(newsletter=self).first()
+    def content(self, *, theme: ThemeContent | None = None, **fields: Any) -> IssueContent:
+        """Content in this newsletter's name and language; `fields` are those of IssueContent that differ.
+
+        Without a `theme` it has the look that is saved.
+        """
+        saved = Theme.objects.filter(newsletter=self.pk).first() if theme is None else None
         return IssueContent(
             newsletter_slug=self.slug,
             newsletter_name=self.name,
             language=self.language,
             postal_address=self.postal_address,
             upgrade_url=self.upgrade_url,
-            theme=theme.content() if theme else ThemeContent(),
+            theme=theme or (saved.content() if saved else ThemeContent()),
             **fields,
         )
 

@@ -35,7 +35,7 @@ class NamelessLog(base.ModelAdmin[base.Row]):
 
     def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
         """What changed: the fields, and of rows below the form only what they are."""
-        message = super().construct_change_message(request, form, formsets, add)
+        message: Any = super().construct_change_message(request, form, formsets, add)
         for part in message:
             for change in part.values():
                 if "object" in change:
@@ -46,7 +46,7 @@ class NamelessLog(base.ModelAdmin[base.Row]):
 def _log(request: HttpRequest, row: Model, flag: int, message: Any) -> LogEntry:
     # As Django writes it, but for the name of the row.
     return LogEntry.objects.create(
-        user_id=request.user.pk,
+        user_id=request.user.pk,  # type: ignore[misc]
         content_type_id=ContentType.objects.get_for_model(row, for_concrete_model=False).pk,
         object_id=str(row.pk),
         object_repr=f"{row._meta.verbose_name} {row.pk}",

@@ -1,0 +1,66 @@
+// Shows the form's preview again a moment after something in it has changed. Without this file the button does it.
+(() => {
+  "use strict";
+  const WAIT = 400; // milliseconds of quiet: as long as a pause between two words
+
+  const preview = document.querySelector(".masthead-preview");
+  const form = preview && document.getElementById(preview.dataset.form);
+  if (!form) return;
+  const button = preview.querySelector("button[formaction]");
+  let timer = 0;
+
+  // A new frame each time, so that the browser's Back button leaves the page instead of walking through previews;
+  // the old one stays in sight until the new one has loaded, and hands on how far it was scrolled.
+  function freshFrame() {
+    const old = preview.querySelector("iframe:not([hidden])");
+    preview.querySelectorAll("iframe[hidden]").forEach((frame) => frame.remove());
+    const fresh = old.cloneNode();
+    fresh.removeAttribute("src");
+    fresh.hidden = true;
+    old.removeAttribute("name");
+    old.after(fresh);
+    return { old, fresh };
+  }
+
+  function show() {
+    const { old, fresh } = freshFrame();
+    // A form of its own: sending the page's form would tell the page that its changes were saved.
+    const copy = document.createElement("form");
+    copy.method = "post";
+    copy.action = preview.dataset.previewUrl;
+    copy.target = fresh.name;
+    copy.hidden = true;
+    for (const [name, value] of new FormData(form)) {
+      if (typeof value !== "string") continue;
+      const field = document.createElement("textarea");
+      field.name = name;
+      field.value = value;
+      copy.append(field);
+    }
+    fresh.addEventListener("load", () => {
+      if (!fresh.contentDocument || fresh.contentDocument.URL === "about:blank") return;
+      const top = old.contentWindow ? old.contentWindow.scrollY : 0;
+      fresh.hidden = false;
+      old.remove();
+      fresh.contentWindow.scrollTo(0, top);
+    });
+    document.body.append(copy);
+    copy.submit();
+    copy.remove();
+  }
+
+  function soon() {
+    clearTimeout(timer);
+    timer = setTimeout(show, WAIT);
+  }
+
+  form.addEventListener("input", soon);
+  form.addEventListener("change", soon);
+  preview.addEventListener("change", (event) => {
+    if (event.target.name === "preview_scheme") show();
+  });
+  button.addEventListener("click", (event) => {
+    event.preventDefault();
+    show();
+  });
+})();
