@@ -18,29 +18,6 @@ from newsletter.models import Batch, Delivery, Dispatch, DispatchProfile, Newsle
 from subscribers.models import Subscriber, Subscription, exclusion, tier_level_of
 
 
-SAMPLE = 2_000  # subscriptions looked at one by one for an outlook
-
-
-@dataclass(frozen=True)
-class Group:
-    """`readers` of one profile, whatever their tracking."""
-
-    profile: Profile
-    readers: int
-
-
-@dataclass(frozen=True)
-class Outlook:
-    """Who would get mail now: `active` subscriptions, and the readers among the first SAMPLE of all, by profile.
-
-    `whole` says whether that was everybody; else the groups are good for shares, not for numbers.
-    """
-
-    active: counting.Count
-    groups: tuple[Group, ...]
-    whole: bool
-
-
 class SumsDisagree(RuntimeError):
     """The snapshot did not account for every candidate; nothing of it was kept."""
 
@@ -68,26 +45,6 @@ def exclusions(newsletter: Newsletter) -> dict[str, int]:
     """How many would be left out now, by reason; under "" how many would get mail."""
     rows = Subscription.objects.filter(newsletter=newsletter).annotate(exclusion=exclusion())
     return dict(rows.values_list("exclusion").annotate(count=Count("pk")).order_by("exclusion"))
-
-
-def outlook(newsletter: Newsletter) -> Outlook:
-    """Who would get mail of `newsletter` now, at a cost that does not grow with its readers.
-
-    Where there are more than SAMPLE subscriptions, those of the readers with the lowest public ids stand for all:
-    public ids are random, so that is a fair draw, and the same at each look.
-    """
-    drawn = candidates(newsletter).order_by("subscriber__public_id")[: SAMPLE + 1]
-    rows = list(drawn)
-    counted: Counter[tuple[int, str, bool]] = Counter()
-    for _, exclusion_, tier_level, muted, text_only, _ in rows[:SAMPLE]:
-        if not exclusion_:
-            counted[tier_level, muted, text_only] += 1
-    groups = tuple(
-        Group(Profile(level, frozenset(int(part) for part in muted.split(",") if part), text_only), readers)
-        for (level, muted, text_only), readers in counted.most_common()
-    )
-    active = Subscription.objects.filter(newsletter=newsletter, status=Subscription.Status.ACTIVE)
-    return Outlook(counting.about(active), groups, whole=len(rows) <= SAMPLE)
 
 
 def snapshot(dispatch: Dispatch, *, batch_size: int) -> bool:
@@ -120,7 +77,7 @@ def _list_readers(newsletter: Newsletter) -> dict[str, int]:
         cursor.execute("DROP TABLE IF EXISTS snapshot_reader")
         cursor.execute(
             "CREATE TEMPORARY TABLE snapshot_reader (subscriber_id bigint, exclusion varchar(20), tier_level smallint,"
-            " muted varchar(500), text_only boolean, tracking varchar(10))"
+            " muted text, text_only boolean, tracking varchar(10))"
         )
         cursor.execute(f"INSERT INTO snapshot_reader {select}", params)
         if connection.vendor == "postgresql":
