@@ -1,0 +1,117 @@
+"""How far a dispatch has come, in numbers that stay cheap with a million deliveries, and in words."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from django.core.cache import cache
+from django.db.models import Count, Sum
+from django.db.models.functions import Now
+
+from newsletter import scheduling, stats
+from newsletter.models import Attempt, Delivery, Dispatch
+
+Status = Dispatch.Status
+RUNNING = (Status.PREPARING, Status.SENDING)
+FRESH_SECONDS = 1  # however many people watch, the rows are counted once in this time
+REPORT_SECONDS = 10
+_PACE_OVER = dt.timedelta(seconds=20)
+
+# Why a reader gets no mail, as the author would say it.
+REASONS = {
+    "pending": "have not confirmed yet",
+    "paused": "take a break",
+    "unsubscribed": "have left",
+    "suppressed": "must not be written to",
+    "erased": "were erased",
+    "cancelled": "were left when it was cancelled",
+}
+
+
+def counts(dispatch: Dispatch) -> dict[str, int]:
+    """The deliveries of `dispatch` by status: one grouping of one index, at most once a second."""
+
+    def count() -> dict[str, int]:
+        rows = Delivery.objects.filter(dispatch=dispatch).values_list("status").annotate(count=Count("pk")).order_by()
+        return dict(rows)
+
+    found: dict[str, int] = cache.get_or_set(f"dispatch {dispatch.pk} counts", count, FRESH_SECONDS) or {}
+    return {status.value: found.get(status.value, 0) for status in Delivery.Status}
+
+
+def report(dispatch: Dispatch) -> dict[str, Any]:
+    """`stats.count`, at most once in REPORT_SECONDS for a state it stays in."""
+    key = f"dispatch {dispatch.pk} report {dispatch.status} {dispatch.finished_at}"
+    numbers: dict[str, Any] = cache.get_or_set(key, lambda: stats.count(dispatch), REPORT_SECONDS) or {}
+    return numbers
+
+
+def live(dispatch: Dispatch) -> dict[str, Any]:
+    """What changes while one looks: `status`, `numbers` by name, `percent`, `pace` in words, and where it waits for its
+    start the seconds until then. `moving` says whether it is worth looking again soon."""
+    by_status = counts(dispatch)
+    deliveries = sum(by_status.values())
+    left = by_status[Delivery.Status.QUEUED] + by_status[Delivery.Status.SENDING]
+    through = deliveries - left
+    waits = dispatch.due_at - dt.datetime.now(dt.UTC) if _waits(dispatch) and dispatch.due_at else None
+    return {
+        "status": dispatch.status,
+        "numbers": {**by_status, "deliveries": deliveries, "through": through},
+        "percent": _percent(dispatch, through, deliveries),
+        "pace": pace(dispatch, left) if dispatch.status == Status.SENDING else "",
+        "starts_in": max(0, round(waits.total_seconds())) if waits is not None else None,
+        "moving": dispatch.status in RUNNING or (waits is not None and waits < dt.timedelta(minutes=2)),
+    }
+
+
+def pace(dispatch: Dispatch, left: int) -> str:
+    """How quickly mail goes out and how long the rest will take, in words; "" before anything was noted."""
+    recent = Attempt.objects.filter(batch__dispatch=dispatch, finished_at__gte=Now() - _PACE_OVER)
+    accepted = recent.aggregate(number=Sum("accepted"))["number"] or 0
+    if not accepted or dispatch.started_at is None:
+        return ""
+    seconds = min(_PACE_OVER, max(dt.datetime.now(dt.UTC) - dispatch.started_at, dt.timedelta(seconds=1)))
+    rate = accepted / seconds.total_seconds()
+    spoken = f"{rate:,.0f} a second" if rate >= 2 else f"{60 * rate:,.0f} a minute"
+    return f"{spoken}, about {_span(left / rate)} left" if left else spoken
+
+
+def sum_line(numbers: dict[str, Any]) -> str:
+    """`Of 1,204 candidates: 1,180 deliveries + 24 left out (20 have left, 4 take a break).`"""
+    excluded = sum(numbers["excluded"].values())
+    why = f" ({in_words(numbers['excluded'])})" if excluded else ""
+    return (
+        f"Of {numbers['candidates']:,} candidates: {numbers['deliveries']:,} deliveries + {excluded:,} left out{why}."
+    )
+
+
+def in_words(reasons: dict[str, int]) -> str:
+    """Numbers by reason, the largest first: `20 have left, 4 take a break`."""
+    ordered = sorted(reasons.items(), key=lambda item: -item[1])
+    return ", ".join(f"{number:,} {REASONS.get(reason, reason)}" for reason, number in ordered)
+
+
+def can_be_undone(dispatch: Dispatch) -> bool:
+    """Whether it was just sent off and waits out the undo window."""
+    if not _waits(dispatch) or dispatch.due_at is None:
+        return False
+    return dispatch.due_at - dt.datetime.now(dt.UTC) <= scheduling.UNDO_WINDOW
+
+
+def _waits(dispatch: Dispatch) -> bool:
+    return dispatch.status == Status.SCHEDULED
+
+
+def _percent(dispatch: Dispatch, through: int, deliveries: int) -> int:
+    if dispatch.status == Status.SENT:
+        return 100
+    return 100 * through // deliveries if deliveries else 0
+
+
+def _span(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds)):,} seconds"
+    if seconds < 5400:
+        return f"{round(seconds / 60):,} minutes"
+    return f"{round(seconds / 3600):,} hours"

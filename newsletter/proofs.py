@@ -1,0 +1,81 @@
+"""A proof: one mail of an issue to one address, so that the author sees it in a real mail program before readers do.
+
+It goes through the gate, the renderer, the message and the transport like every mail. It belongs to no dispatch and no
+reader: nothing of it is tracked, stored or counted, and its footer leads to the newsletter's public page.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from dataclasses import replace
+from email.utils import make_msgid
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.db.models import Q
+
+from newsletter import fields, gate, message, rendering, transports
+from newsletter.content import Profile, TrackingMode
+from newsletter.models import Issue
+from newsletter.transports import Outcome
+from subscribers import addresses
+from subscribers.models import Suppression
+
+MARK = "[Test]"
+
+
+class ProofRefused(ValueError):
+    """No proof can be sent there; the message is a sentence that says why."""
+
+
+def send(issue: Issue, address: str, profile: Profile) -> Outcome:
+    """Send the form of `issue` that readers of `profile` get to `address`, now; what the other side answered.
+
+    Call it outside any transaction. Raises ProofRefused for an address that is none or must not be written to,
+    rendering.RenderingError for an issue that cannot be rendered, ValueError for a sender that cannot send.
+    """
+    parsed = _checked(issue, address)
+    content = issue.content()
+    content = replace(content, subject=f"{MARK} {content.subject or content.title}")
+    rendered = rendering.render(gate.view(content, profile), tracking=TrackingMode.OFF, text_only=profile.text_only)
+    host = urlsplit(settings.SITE_URL).hostname or "localhost"
+    newsletter = issue.newsletter
+    sender = message.Sender(
+        name=newsletter.sender_name,
+        address=newsletter.from_address,
+        reply_to=newsletter.reply_to,
+        list_id=f"{newsletter.slug}.{host}",
+        list_name=newsletter.name,
+        feedback_id=f"i0:n{newsletter.pk}:test:masthead",
+        domain=host,
+        language=newsletter.language,
+        bulk=False,
+    )
+    public_page = f"{settings.SITE_URL}/{newsletter.slug}/"
+    reader = message.Reader(
+        delivery_id=0,
+        address=parsed.given,
+        name="",
+        message_id=make_msgid(domain=host).strip("<>"),
+        date=dt.datetime.now(dt.UTC),
+        values={name: public_page for name in fields.MERGE_FIELDS if name.endswith("_url")},
+    )
+    transport = transports.open_transport()
+    try:
+        deadline = time.monotonic() + transports.longest_wait()
+        return transport.hand_over(message.compile(rendered, sender), sender, [reader], deadline=deadline)[0]
+    finally:
+        transport.close()
+
+
+def _checked(issue: Issue, address: str) -> addresses.Address:
+    try:
+        parsed = addresses.parse(address)
+    except ValueError as error:
+        raise ProofRefused(str(error)) from error
+    everywhere_or_here = Q(newsletter=None) | Q(newsletter=issue.newsletter)
+    fingerprint = addresses.fingerprint(parsed.key)
+    if Suppression.objects.filter(everywhere_or_here, fingerprint=fingerprint).exists():
+        raise ProofRefused("This address must not be written to: it bounced, complained or asked for it.")
+    return parsed
