@@ -40,7 +40,7 @@ ROLES = {
 }
 
 
-def ensure(**_: Any) -> None:
+def ensure(**signal: Any) -> None:
     """Make the groups of ROLES with exactly those permissions. Idempotent; a receiver of `post_migrate`.
 
     Permissions that do not exist yet are left out: Django makes them app by app, and this runs after the last one.

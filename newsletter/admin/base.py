@@ -159,7 +159,6 @@ class LargeModelAdmin(ModelAdmin[Row]):
     paginator = BoundedPaginator
     ordering = ("-pk",)
     sortable_by = ()
-    list_per_page = 100
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeysetChangeList]:
         """The list that turns its pages by primary key."""
