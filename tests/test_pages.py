@@ -13,7 +13,7 @@ from django.core.exceptions import ValidationError
 from django.db import connections
 from django.db.backends.postgresql.base import DatabaseWrapper
 from django.test import Client
-from django.urls import get_resolver
+from django.urls import URLPattern, get_resolver
 from django.utils import timezone
 
 from newsletter import slugs, theming, tracking
@@ -23,9 +23,9 @@ from newsletter.models import Delivery, Event, Issue, Newsletter, StandingSectio
 from newsletter.rendering.colours import contrast
 from newsletter.views import public
 from newsletter.views.hits import GIF
-from subscribers import consent
+from subscribers import consent, one_time
 from subscribers.addresses import fingerprint
-from subscribers.models import ConsentRecord, Membership, Subscriber, Subscription, Suppression
+from subscribers.models import ConsentRecord, Membership, OneTimeLink, Subscriber, Subscription, Suppression
 from tests.making import issue_of, make_dispatch, make_issue, make_newsletter, make_reader
 
 if TYPE_CHECKING:
@@ -352,6 +352,31 @@ def test_a_slip_can_be_undone(browser: Client, before: Status) -> None:
 
 
 @pytest.mark.django_db
+def test_a_delivery_whose_reader_stayed_made_nobody_leave(browser: Client) -> None:
+    delivery = make_delivery()
+    page = browser.post(f"/u/{token_of(delivery)}")
+    browser.post(f"/u/{token_of(delivery)}/undo", {"undo": undo_of(page)})
+    delivery.refresh_from_db()
+    assert delivery.unsubscribed_at is None
+    assert Event.objects.get().kind == Kind.UNSUBSCRIBE
+    browser.post(f"/u/{token_of(delivery)}")
+    browser.post(f"/u/{token_of(delivery)}/undo", {"undo": "forged"})
+    delivery.refresh_from_db()
+    assert delivery.unsubscribed_at is not None
+
+
+@pytest.mark.django_db
+def test_undoing_brings_a_pause_back_with_its_end(browser: Client) -> None:
+    delivery = make_delivery()
+    browser.post(f"/p/{token_of(delivery)}", {"do": "pause", "days": "14"})
+    until = Subscription.objects.get().paused_until
+    undo = undo_of(browser.post(f"/u/{token_of(delivery)}"))
+    browser.post(f"/u/{token_of(delivery)}/undo", {"undo": undo})
+    subscription = Subscription.objects.get()
+    assert (subscription.status, subscription.paused_until) == (Status.PAUSED, until)
+
+
+@pytest.mark.django_db
 def test_undoing_twice_does_not_pause_a_reader_who_resumed(browser: Client) -> None:
     delivery = make_delivery(status=Status.PAUSED)
     undo = {"undo": undo_of(browser.post(f"/u/{token_of(delivery)}"))}
@@ -461,6 +486,50 @@ def test_a_reader_pauses_resumes_and_leaves(browser: Client) -> None:
     delivery.refresh_from_db()
     assert delivery.unsubscribed_at is not None
     assert 'value="resume"' not in text_of(browser.get(path))
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("days", "ends_in"), [("14", 14), ("30", 30), ("90", 90), ("", None), ("9999", None)])
+def test_a_pause_is_as_long_as_was_chosen(browser: Client, days: str, ends_in: int | None) -> None:
+    delivery = make_delivery()
+    path = f"/p/{token_of(delivery)}"
+    page = text_of(browser.post(path, {"do": "pause", "days": days}, follow=True))
+    until = Subscription.objects.get().paused_until
+    assert ("unless you resume before" in page) == (ends_in is not None)
+    if ends_in is None:
+        assert until is None
+    else:
+        assert until is not None
+        assert abs(until - timezone.now() - timedelta(days=ends_in)) < timedelta(minutes=1)
+    browser.post(path, {"do": "resume"})
+    assert Subscription.objects.get().paused_until is None
+
+
+@pytest.mark.django_db
+def test_a_readers_other_newsletters_lead_to_their_own_pages(browser: Client) -> None:
+    delivery = make_delivery()
+    assert delivery.subscriber
+    for slug, status in (("tides", Status.PAUSED), ("teas", Status.UNSUBSCRIBED)):
+        other = make_newsletter(slug=slug, name=f"The {slug}")
+        Subscription.objects.create(subscriber=delivery.subscriber, newsletter=other, status=status)
+    page = text_of(browser.get(f"/p/{token_of(delivery)}"))
+    assert "The teas" not in page
+    found = re.search(r'<a href="(/p/[^"]+)">The tides</a>', page)
+    assert found
+    browser.post(found[1], {"do": "resume"})
+    assert dict(Subscription.objects.values_list("newsletter__slug", "status")) == {
+        "weekly": Status.ACTIVE,
+        "tides": Status.ACTIVE,
+        "teas": Status.UNSUBSCRIBED,
+    }
+
+
+@pytest.mark.django_db
+def test_another_site_cannot_press_the_buttons_of_the_preferences(browser: Client) -> None:
+    delivery = make_delivery()
+    response = browser.post(f"/p/{token_of(delivery)}", {"do": "pause"}, headers={"Sec-Fetch-Site": "cross-site"})
+    assert response.status_code == 403
+    assert status_of(delivery) == Status.ACTIVE
 
 
 @pytest.mark.django_db
@@ -727,6 +796,87 @@ def test_the_admin_keeps_its_own_headers(browser: Client) -> None:
     response = browser.get("/admin/login/")
     assert "script-src 'self'" in response["Content-Security-Policy"]
     assert response["Referrer-Policy"] == "same-origin"
+
+
+@pytest.mark.django_db
+def test_a_logo_is_shown_from_where_it_stands_and_from_nowhere_else(browser: Client) -> None:
+    newsletter = make_newsletter()
+    Theme.objects.create(newsletter=newsletter, logo_url="https://images.example:8443/logo.png", logo_alt="Our ship")
+    response = browser.get("/weekly/subscribe")
+    assert '<img class="logo" src="https://images.example:8443/logo.png" alt="Our ship">' in text_of(response)
+    assert "img-src 'self' https://images.example:8443;" in response["Content-Security-Policy"]
+    Theme.objects.update(logo_url="javascript:alert(1)")
+    response = browser.get("/weekly/subscribe")
+    assert "javascript" not in text_of(response)
+    assert "img-src 'self';" in response["Content-Security-Policy"]
+
+
+@pytest.mark.django_db
+def test_browsers_find_an_icon_where_no_page_names_one(browser: Client) -> None:
+    response = browser.get(browser.get("/favicon.ico")["Location"])
+    assert (response.status_code, response["Content-Type"]) == (200, "image/svg+xml")
+    response.close()
+
+
+def paths_of(delivery: Delivery) -> dict[str, str]:
+    """A path for each URL of the site but the admin's, by its name."""
+    assert delivery.subscriber
+    weekly, token = delivery.dispatch.newsletter, token_of(delivery)
+    record = consent.request(delivery.subscriber, weekly, source="test", evidence=consent.Evidence())
+    link = one_time.issue(delivery.subscriber, OneTimeLink.Purpose.VISIT)
+    return {
+        "healthz": "/healthz",
+        "readyz": "/readyz",
+        "pixel": f"/o/{tracking.delivery_token(delivery.pk)}",
+        "anonymous-pixel": path_of(tracking.pixel_url(delivery.dispatch_id, individual=False)),
+        "click": path_of(tracking.click_url(delivery.dispatch_id, URL)),
+        "individual-click": f"{path_of(tracking.click_url(1, URL))}/{tracking.delivery_token(delivery.pk)}",
+        "unsubscribe": f"/u/{token}",
+        "undo": f"/u/{token}/undo",
+        "preferences": f"/p/{token}",
+        "web-view": f"/i/{token}",
+        "confirm": path_of(tracking.confirm_url(record.pk)),
+        "account": "/account",
+        "one-time-link": f"/a/{link}",
+        "download": f"/a/{link}/download",
+        "change-address": f"/a/{link}/address",
+        "erase": f"/a/{link}/erase",
+        "icon": "/favicon.ico",
+        "home": "/",
+        "newsletter": "/weekly/",
+        "subscribe": "/weekly/subscribe",
+        "theme": "/weekly/theme.css",
+        "public-issue": f"/weekly/{issue_of(delivery.dispatch).number}/",
+    }
+
+
+@pytest.mark.django_db
+def test_every_path_outside_the_admin_is_strict_and_calls_no_foreign_host(browser: Client) -> None:
+    paths = paths_of(make_delivery())
+    named = {pattern.name for pattern in get_resolver().url_patterns if isinstance(pattern, URLPattern)}
+    assert named == set(paths), "a new path: show it here"
+    for method in ("GET", "POST", "PUT"):
+        for name, path in [*paths.items(), ("nothing", "/no/such/page")]:
+            if (method, name) == ("POST", "erase"):
+                continue
+            response = browser.generic(method, path)
+            assert response.status_code < 500, name
+            policy = response["Content-Security-Policy"]
+            for rule in ("default-src 'none'", "base-uri 'none'", "frame-ancestors 'none'", "form-action"):
+                assert rule in policy, name
+            assert "script-src" not in policy
+            assert ("unsafe-inline" in policy) == (
+                name in ("web-view", "public-issue") and response.status_code == 200
+            ), name
+            assert response["Referrer-Policy"] == "same-origin"
+            assert response["X-Content-Type-Options"] == "nosniff"
+            assert response["X-Frame-Options"] == "DENY"
+            assert not response.cookies
+            page = text_of(response) if "html" in response.get("Content-Type", "") else ""
+            assert not re.search(r"<script|javascript:|\son\w+=", page)
+            loaded = re.findall(r"""<(?:link|img|iframe|form)\b[^>]*?\b(?:src|href|action)="([^"]*)\"""", page)
+            assert all(url.startswith(("/", "?")) and not url.startswith("//") for url in loaded), (name, loaded)
+            assert not re.search(r"@import|url\(", page)
 
 
 @pytest.mark.django_db
