@@ -3,115 +3,38 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from email.message import EmailMessage
-from email.parser import BytesParser
-from email.policy import HTTP
+from collections.abc import Iterator
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from typing import Any
-from urllib.parse import parse_qs
 
 import pytest
 from anymail.backends.base import BasePayload  # type: ignore[import-untyped]
 from django.core.exceptions import ImproperlyConfigured
 
-from newsletter import message, transports
-from newsletter.fields import Slot, SlotTable
-from newsletter.rendering import Rendered
+from newsletter import transports
 from newsletter.settings import Environment
-from newsletter.transports import Outcome, Result
-from newsletter.transports.provider import (
-    CARRIES_METADATA,
-    GIVE_UP_AFTER,
-    MERGE_SYNTAX,
-    PROVIDERS,
-    SWITCHES_TRACKING,
-    ProviderTransport,
-    problems,
-)
+from newsletter.transports import Result
+from newsletter.transports.provider import GIVE_UP_AFTER, PROVIDERS, ProviderTransport, problems
+from newsletter.transports.provider.mails import CARRIES_METADATA, SWITCHES_TRACKING
+from newsletter.transports.provider.merging import SYNTAX
+from tests.provider_double import Call, Double, hand_over, make_compiled, make_reader, make_sender, results, running
 
-MAILGUN_FINE = {"id": "<20261122.1@mg.example.org>", "message": "Queued. Thank you."}
 SOON = 0.3  # seconds until these tests find a provider too slow
-
-
-@dataclass
-class Call:
-    """One request: its path, the session it came on, its headers, and its fields by name."""
-
-    path: str
-    session: tuple[str, int]
-    headers: dict[str, str]
-    fields: dict[str, Any]
-
-
-@dataclass
-class Double:
-    """A provider's API on loopback. `answer` is given each call and returns status, headers and body, or None to hang
-    up without an answer."""
-
-    url: str = ""
-    calls: list[Call] = field(default_factory=list)
-    answer: Callable[[Call], tuple[int, dict[str, str], Any] | None] = lambda call: (200, {}, MAILGUN_FINE)
-
-
-def fields_of(body: bytes, kind: str) -> dict[str, Any]:
-    if kind.startswith("application/json"):
-        fields = json.loads(body)
-        assert isinstance(fields, dict)
-        return fields
-    if kind.startswith("multipart/form-data"):
-        form = BytesParser(policy=HTTP).parsebytes(b"Content-Type: " + kind.encode() + b"\r\n\r\n" + body)
-        assert isinstance(form, EmailMessage)
-        return {
-            str(part.get_param("name", header="content-disposition")): part.get_content() for part in form.iter_parts()
-        }
-    return {name: values[0] for name, values in parse_qs(body.decode(), keep_blank_values=True).items()}
 
 
 @pytest.fixture
 def double() -> Iterator[Double]:
-    made = Double()
+    with running() as made:
+        yield made
 
-    class Answering(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
 
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            call = Call(
-                self.path, self.client_address, dict(self.headers), fields_of(body, self.headers["Content-Type"])
-            )
-            made.calls.append(call)
-            answer = made.answer(call)
-            if answer is None:
-                self.close_connection = True
-                return
-            status, headers, said = answer
-            octets = said if isinstance(said, bytes) else json.dumps(said).encode()
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(octets))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(octets)
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answering)
-    server.daemon_threads = True
-    made.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield made
-    server.shutdown()
-    server.server_close()
-    thread.join()
+def postmark_takes(call: Call) -> tuple[int, dict[str, str], Any]:
+    (address,) = [part.strip("<>") for part in call.fields["To"].split() if "@" in part]
+    return 200, {}, {"To": address, "MessageID": "b7bc2f4a", "ErrorCode": 0, "Message": "OK"}
 
 
 @pytest.fixture
@@ -134,57 +57,13 @@ def postmark(double: Double, settings: Any) -> Iterator[ProviderTransport]:
     transport.close()
 
 
-def make_sender(**fields: Any) -> message.Sender:
-    values = {
-        "name": 'The "Wöchentliche"',
-        "address": "news@example.org",
-        "reply_to": "editor@example.org",
-        "list_id": "weekly.news.example.org",
-        "list_name": "The Weekly",
-        "feedback_id": "i12:n1:issue:masthead",
-        "domain": "news.example.org",
-        "language": "en",
-    }
-    return message.Sender(**(values | fields))
-
-
-def make_reader(number: int = 1, address: str = "") -> message.Reader:
-    return message.Reader(
-        delivery_id=number,
-        address=address or f"reader{number}@example.org",
-        name="Jörg, the <first>",
-        message_id=f"token{number}@news.example.org",
-        date=dt.datetime(2026, 11, 22, tzinfo=dt.UTC),
-        values={"name": f"Jörg {number}", "unsubscribe_url": f"https://news.example.org/u/{number}"},
-    )
-
-
-def make_compiled(
-    text: str = "Hello ", html: str = "<p>Hello ", subject: str = "Weekly for ", sender: message.Sender | None = None
-) -> message.Compiled:
-    table = SlotTable()
-    name = table.marker(Slot("name", "there"))
-    rendered = Rendered(subject + name, "", html + name if html else "", text + name, tuple(table.slots), (), 0, (), ())
-    return message.compile(rendered, sender or make_sender())
-
-
-def hand_over(transport: ProviderTransport, *readers: message.Reader, seconds: float = 30) -> list[Outcome]:
-    chosen = readers or (make_reader(),)
-    outcomes = transport.hand_over(make_compiled(), make_sender(), chosen, deadline=time.monotonic() + seconds)
-    assert [outcome.delivery_id for outcome in outcomes] == [reader.delivery_id for reader in chosen]
-    return outcomes
-
-
-def results(outcomes: list[Outcome]) -> list[Result]:
-    return [outcome.result for outcome in outcomes]
-
-
-def test_each_reader_is_one_call_on_a_session_that_is_kept(mailgun: ProviderTransport, double: Double) -> None:
-    assert results(hand_over(mailgun, make_reader(1), make_reader(2))) == [Result.ACCEPTED] * 2
-    assert results(hand_over(mailgun, make_reader(3))) == [Result.ACCEPTED]
-    assert [call.path for call in double.calls] == ["/example.org/messages"] * 3
+def test_each_reader_is_one_call_on_a_session_that_is_kept(postmark: ProviderTransport, double: Double) -> None:
+    double.answer = postmark_takes
+    assert results(hand_over(postmark, make_reader(1), make_reader(2))) == [Result.ACCEPTED] * 2
+    assert results(hand_over(postmark, make_reader(3))) == [Result.ACCEPTED]
+    assert [call.path for call in double.calls] == ["/email"] * 3
     assert len({call.session for call in double.calls}) == 1
-    assert [call.fields["text"] for call in double.calls] == [f"Hello Jörg {number}\n" for number in (1, 2, 3)]
+    assert [call.fields["TextBody"] for call in double.calls] == [f"Hello Jörg {number}\n" for number in (1, 2, 3)]
 
 
 def test_mailgun_is_told_all_that_smtp_would_carry(mailgun: ProviderTransport, double: Double) -> None:
@@ -209,8 +88,7 @@ def test_mailgun_is_told_all_that_smtp_would_carry(mailgun: ProviderTransport, d
 
 
 def test_postmark_is_told_all_that_smtp_would_carry(postmark: ProviderTransport, double: Double) -> None:
-    fine = {"To": "reader1@example.org", "MessageID": "b7bc2f4a", "ErrorCode": 0, "Message": "OK"}
-    double.answer = lambda call: (200, {}, fine)
+    double.answer = postmark_takes
     (outcome,) = hand_over(postmark)
     sent = double.calls[0].fields
     headers = {header["Name"]: header["Value"] for header in sent["Headers"]}
@@ -241,7 +119,7 @@ def test_what_an_author_writes_is_not_a_template_of_the_provider(mailgun: Provid
     mailgun.hand_over(compiled, make_sender(), [make_reader()], deadline=time.monotonic() + 30)
     sent = double.calls[0].fields
     for part in ("text", "html", "subject"):
-        assert not any(opening in sent[part] for opening in MERGE_SYNTAX["mailgun"])
+        assert not any(opening in sent[part] for opening in SYNTAX["mailgun"])
     assert sent["text"].replace("\N{WORD JOINER}", "") == f"{written}Jörg 1\n"
     assert sent["html"].replace("&#37;", "%") == f"{written}Jörg 1\n"
 
@@ -276,9 +154,9 @@ def test_a_success_that_cannot_be_read_is_a_doubt(mailgun: ProviderTransport, do
     assert results(hand_over(mailgun)) == [Result.UNKNOWN]
 
 
-def test_a_provider_that_asks_to_wait_is_obeyed_by_the_whole_chunk(mailgun: ProviderTransport, double: Double) -> None:
+def test_a_provider_that_asks_to_wait_is_obeyed_by_the_whole_chunk(postmark: ProviderTransport, double: Double) -> None:
     double.answer = lambda call: (429, {"Retry-After": "120"}, {"message": "slow down"})
-    outcomes = hand_over(mailgun, *map(make_reader, range(1, 6)))
+    outcomes = hand_over(postmark, *map(make_reader, range(1, 6)))
     assert results(outcomes) == [Result.LATER] * 5
     assert {outcome.retry_after for outcome in outcomes} == {120.0}
     assert len(double.calls) == 1
@@ -323,8 +201,8 @@ def test_a_provider_that_cannot_be_reached_leaves_no_doubt(settings: Any) -> Non
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
     for unreachable in (url, "http://no-such-host.invalid"):
-        settings.ANYMAIL = {"MAILGUN_API_KEY": "key", "MAILGUN_API_URL": unreachable}
-        transport = ProviderTransport("mailgun")
+        settings.ANYMAIL = {"POSTMARK_SERVER_TOKEN": "token", "POSTMARK_API_URL": unreachable}
+        transport = ProviderTransport("postmark")
         outcomes = hand_over(transport, *map(make_reader, range(1, 8)))
         transport.close()
         assert results(outcomes) == [Result.LATER] * 7
@@ -344,19 +222,20 @@ def test_nothing_is_called_after_the_deadline(mailgun: ProviderTransport, double
     assert double.calls == []
 
 
-def test_once_the_sender_is_refused_nobody_else_is_tried(mailgun: ProviderTransport, double: Double) -> None:
+def test_once_the_sender_is_refused_nobody_else_is_tried(postmark: ProviderTransport, double: Double) -> None:
     double.answer = lambda call: (401, {}, {"message": "Forbidden"})
-    assert results(hand_over(mailgun, *map(make_reader, range(1, 6)))) == [Result.SENDER_REFUSED] * 5
+    assert results(hand_over(postmark, *map(make_reader, range(1, 6)))) == [Result.SENDER_REFUSED] * 5
     assert len(double.calls) == 1
 
 
-def test_one_reader_who_is_refused_is_refused_alone(mailgun: ProviderTransport, double: Double) -> None:
+def test_one_reader_who_is_refused_is_refused_alone(postmark: ProviderTransport, double: Double) -> None:
     def answer(call: Call) -> tuple[int, dict[str, str], Any]:
-        refused = "reader2@" in call.fields["to"]
-        return (400, {}, {"message": "'to' is not valid"}) if refused else (200, {}, MAILGUN_FINE)
+        if "reader2@" in call.fields["To"]:
+            return 422, {}, {"ErrorCode": 300, "Message": "Invalid 'To' address"}
+        return postmark_takes(call)
 
     double.answer = answer
-    outcomes = hand_over(mailgun, make_reader(1), make_reader(2), make_reader(3), make_reader(4, "no address"))
+    outcomes = hand_over(postmark, make_reader(1), make_reader(2), make_reader(3), make_reader(4, "no address"))
     assert results(outcomes) == [Result.ACCEPTED, Result.REFUSED, Result.ACCEPTED, Result.REFUSED]
 
 

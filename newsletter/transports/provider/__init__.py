@@ -1,14 +1,16 @@
-"""Hands messages to an e-mail provider by django-anymail: one call per reader, over a session that is kept open.
+"""Hands messages to an e-mail provider by django-anymail, over a session that is kept open.
 
-The provider builds the message itself from subject, text, HTML and headers. Its open and click tracking is switched off
-where a call can do that; elsewhere it is off unless the provider's own settings turn it on.
+Where the provider fills in each reader's own values (`merging.BATCHES`), one call carries many readers; elsewhere it is
+one call each. The provider builds the messages itself from subject, text, HTML and headers. Its open and click tracking
+is switched off where a call can do that; elsewhere it is off unless the provider's own settings turn it on.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+import uuid
+from collections import deque
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -17,36 +19,15 @@ from anymail.message import AnymailMessage  # type: ignore[import-untyped]
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from newsletter import message
-from newsletter.content import clean_line
 from newsletter.message import Compiled, Reader, Sender
 from newsletter.transports.outcomes import Outcome, Result, one_line
-from newsletter.transports.provider import answers
+from newsletter.transports.provider import answers, mails, merging
+from newsletter.transports.provider.answers import Answer
 
 if TYPE_CHECKING:
     from anymail.backends.base import AnymailBaseBackend  # type: ignore[import-untyped]
 
-# What each provider's API can be told in a single call, as django-anymail 15 knows it (a test compares).
-SWITCHES_TRACKING = frozenset({"mailersend", "mailgun", "mailjet", "mandrill", "postmark", "sparkpost", "unisender_go"})
-CARRIES_METADATA = frozenset(
-    {"amazon_ses", "brevo", "mailgun", "mailjet", "mailtrap", "mandrill", "postmark", "resend", "scaleway", "sparkpost"}
-    | {"unisender_go"}
-)
-PROVIDERS = SWITCHES_TRACKING | CARRIES_METADATA | {"postal"}
-# Headers of our own that a provider keeps; the others make their own Message-ID.
-KEEPS_MESSAGE_ID: dict[str, dict[str, str]] = {"mailgun": {}, "postmark": {"X-PM-KeepID": "true"}}
-# What begins a merge field even in a single call without merge data, by provider.
-MERGE_SYNTAX = {
-    "brevo": ("{{", "{%"),
-    "mailersend": ("{{", "{%", "{$"),
-    "mailgun": ("%recipient", "%unsubscribe_", "%tag_unsubscribe_", "%mailing_list_"),
-    "mailjet": ("{{", "{%"),
-    "mandrill": ("*|", "{{"),
-    "sparkpost": ("{{",),
-    "unisender_go": ("{{", "{%"),
-}
-
-
+PROVIDERS = mails.SWITCHES_TRACKING | mails.CARRIES_METADATA | {"postal"}
 GIVE_UP_AFTER = 3  # calls without an answer, one after the other; the rest of a chunk is then not tried
 
 
@@ -58,26 +39,33 @@ class ProviderTransport:
         self._backend: AnymailBaseBackend | None = None
 
     def hand_over(
-        self, compiled: Compiled, sender: Sender, readers: Sequence[Reader], *, deadline: float
+        self,
+        compiled: Compiled,
+        sender: Sender,
+        readers: Sequence[Reader],
+        *,
+        deadline: float,
+        idempotency_key: uuid.UUID | None = None,
     ) -> list[Outcome]:
-        """See `transports.Transport.hand_over`."""
-        outcomes: list[Outcome] = []
-        for reader in readers:
-            last = outcomes[-1] if outcomes else None
-            doubtful = [each.result in {Result.LATER, Result.UNKNOWN} for each in outcomes[-GIVE_UP_AFTER:]]
-            if time.monotonic() >= deadline:
-                outcome = Outcome(
-                    reader.delivery_id, Result.LATER, "The lease ran out before this message could leave."
-                )
-            elif last and (last.result == Result.SENDER_REFUSED or last.retry_after is not None):
-                outcome = replace(last, delivery_id=reader.delivery_id)  # the others would be told the same
-            elif len(doubtful) == GIVE_UP_AFTER and all(doubtful):
-                reply = f"Not tried: the provider failed {GIVE_UP_AFTER} times running."
-                outcome = Outcome(reader.delivery_id, Result.LATER, reply)
-            else:
-                outcome = self._deliver(compiled, sender, reader)
-            outcomes.append(outcome)
-        return outcomes
+        """See `transports.Transport.hand_over`. Each call has a key of its own, made of `idempotency_key` and the
+        deliveries it carries, so that the same chunk makes the same calls again."""
+        plan = _Plan(self.name, compiled, sender, readers)
+        found: dict[int, Answer] = dict(plan.refused)
+        calls: list[list[Answer]] = []
+        waiting = deque(plan.groups)
+        while waiting:
+            group = waiting.popleft()
+            said: Answer | list[Answer] | None = _why_not(calls, deadline)
+            if said is None:
+                said = self._call(plan, group, idempotency_key)
+                if isinstance(said, Answer) and said.result == Result.REFUSED and len(group) > 1:
+                    # Some refuse a whole call for one reader, and do not say which: found by halves.
+                    waiting.extendleft((group[len(group) // 2 :], group[: len(group) // 2]))
+                    continue
+                calls.append([said] if isinstance(said, Answer) else said)
+            each = [said] * len(group) if isinstance(said, Answer) else said
+            found.update((reader.delivery_id, answer) for reader, answer in zip(group, each, strict=True))
+        return list(_outcomes(readers, found))
 
     def close(self) -> None:
         """Let the session go; the next `hand_over` opens another."""
@@ -85,28 +73,89 @@ class ProviderTransport:
             self._backend.close()
             self._backend = None
 
-    def _deliver(self, compiled: Compiled, sender: Sender, reader: Reader) -> Outcome:
-        try:
-            answer = self._send(_mail(self.name, compiled, sender, reader))
-        except ValueError as error:  # from `message`: no address, or no link to unsubscribe
-            answer = answers.Answer(Result.REFUSED, str(error))
-        reply = one_line(answer.reply, reader.address)
-        return Outcome(reader.delivery_id, answer.result, reply, answer.provider_id, answer.retry_after)
-
-    def _send(self, mail: AnymailMessage) -> answers.Answer:
+    def _call(self, plan: _Plan, group: Sequence[Reader], idempotency_key: uuid.UUID | None) -> Answer | list[Answer]:
+        """What the provider answers to one call for `group`: to the call, or for each of them."""
+        deliveries = " ".join(str(reader.delivery_id) for reader in group)
+        key = uuid.uuid5(idempotency_key, deliveries) if idempotency_key else None
+        mail = plan.mail(group, key)
         try:
             if self._backend is None:
                 backend = _backend(self.name)
                 backend.open()
                 self._backend = backend
+            if self.name == "resend" and key:
+                self._backend.session.headers["Idempotency-Key"] = str(key)
             self._backend.send_messages([mail])
         except ImproperlyConfigured as error:
-            return answers.Answer(Result.SENDER_REFUSED, answers.first_line(error))
+            return Answer(Result.SENDER_REFUSED, answers.first_line(error))
         except AnymailRecipientsRefused:
             pass  # its status says the same
         except AnymailError as error:
             return answers.of_error(error)
-        return answers.of_status(mail.anymail_status)
+        return answers.of_status(mail.anymail_status, [reader.address for reader in group])
+
+
+class _Plan:
+    """Who goes into which call, and the mail for each. `refused` are readers who can be in none, by delivery."""
+
+    def __init__(self, name: str, compiled: Compiled, sender: Sender, readers: Sequence[Reader]) -> None:
+        self.name, self.compiled, self.sender = name, compiled, sender
+        batch = merging.BATCHES.get(name) if len(readers) > 1 else None
+        self.merged = merging.Merged(name, compiled) if batch else None
+        self.headers: dict[str, dict[str, str]] = {}
+        self.values: dict[str, dict[str, str]] = {}
+        self.refused: dict[int, Answer] = {}
+        together: list[Reader] = []
+        self.groups: list[Sequence[Reader]] = []
+        for reader in readers:
+            try:
+                self.headers[reader.address] = mails.own_headers(sender, reader)
+            except ValueError as error:  # no address, or no link to unsubscribe
+                self.refused[reader.delivery_id] = Answer(Result.REFUSED, str(error))
+                continue
+            values = self.merged.values(reader) if self.merged else None
+            # django-anymail finds a reader's values by the address as it encodes it.
+            if values is None or not reader.address.isascii():
+                self.groups.append([reader])
+            else:
+                self.values[reader.address] = values
+                together.append(reader)
+        if batch:
+            most = batch.most
+            self.groups[:0] = [together[start : start + most] for start in range(0, len(together), most)]
+
+    def mail(self, group: Sequence[Reader], key: uuid.UUID | None) -> AnymailMessage:
+        if len(group) == 1 or self.merged is None:
+            return mails.for_one(self.name, self.compiled, self.sender, group[0], self.headers[group[0].address], key)
+        values = {reader.address: self.values[reader.address] for reader in group}
+        headers = {reader.address: self.headers[reader.address] for reader in group}
+        return mails.for_many(self.merged, self.sender, group, values, headers, key)
+
+
+def _why_not(calls: Sequence[Sequence[Answer]], deadline: float) -> Answer | None:
+    """Why no further call should be made after `calls`, if so."""
+    if time.monotonic() >= deadline:
+        return Answer(Result.LATER, "The lease ran out before this message could leave.")
+    if not calls:
+        return None
+    last = calls[-1][-1]
+    if last.result == Result.SENDER_REFUSED or last.retry_after is not None:
+        return last  # the others would be told the same
+    failed = [all(answer.result in {Result.LATER, Result.UNKNOWN} for answer in call) for call in calls]
+    if len(failed) >= GIVE_UP_AFTER and all(failed[-GIVE_UP_AFTER:]):
+        return Answer(Result.LATER, f"Not tried: the provider failed {GIVE_UP_AFTER} times running.")
+    return None
+
+
+def _outcomes(readers: Sequence[Reader], found: dict[int, Answer]) -> Iterator[Outcome]:
+    accepted: dict[str, str] = {}  # one call says the same of all its readers
+    for reader in readers:
+        answer = found[reader.delivery_id]
+        if answer.result == Result.ACCEPTED:
+            reply = accepted.get(answer.reply) or accepted.setdefault(answer.reply, one_line(answer.reply))
+        else:
+            reply = one_line(answer.reply, reader.address)
+        yield Outcome(reader.delivery_id, answer.result, reply, answer.provider_id, answer.retry_after)
 
 
 def problems(name: str) -> list[str]:
@@ -131,42 +180,3 @@ def _backend(name: str) -> AnymailBaseBackend:
         options["client_params"] = {**given, "config": {**given.get("config", {}), **once}}
     backend: AnymailBaseBackend = import_module(f"anymail.backends.{name}").EmailBackend(**options)
     return backend
-
-
-def _mail(name: str, compiled: Compiled, sender: Sender, reader: Reader) -> AnymailMessage:
-    """The message for one reader, in what the API of `name` can be told. Raises ValueError as `assemble` does."""
-    # Some decode an encoded list name and send it raw, so one that is not ASCII is left out.
-    ascii_sender = sender if sender.list_name.isascii() else replace(sender, list_name="")
-    extra = {**message.list_headers(ascii_sender), **message.reader_headers(reader, bulk=sender.bulk)}
-    extra = {key: value.replace("\r\n", "") for key, value in extra.items()}
-    own = {key: extra.pop(key) for key in ("To", "Date", "Message-ID")}
-    if name in KEEPS_MESSAGE_ID:
-        extra |= {"Message-ID": own["Message-ID"], **KEEPS_MESSAGE_ID[name]}
-    mail = AnymailMessage(
-        subject=_unmerged(message.subject(compiled, reader), name),
-        body=_unmerged(message.text(compiled, reader), name),
-        from_email=_mailbox(sender.name, sender.address),
-        to=[_mailbox(reader.name, reader.address)],
-        reply_to=[sender.reply_to] if sender.reply_to else None,
-        headers=extra,
-    )
-    if compiled.html is not None:
-        mail.attach_alternative(_unmerged(message.html(compiled, reader), name, as_html=True), "text/html")
-    if name in CARRIES_METADATA:
-        mail.metadata = {"delivery_id": str(reader.delivery_id)}
-    if name in SWITCHES_TRACKING:
-        mail.track_opens = mail.track_clicks = False
-    return mail
-
-
-def _mailbox(display_name: str, address: str) -> str:
-    cleaned = clean_line(display_name).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{cleaned}" <{address}>' if cleaned else address
-
-
-def _unmerged(text: str, name: str, *, as_html: bool = False) -> str:
-    """`text` with the provider's own merge syntax broken up, invisibly: what an author writes is not a template."""
-    for opening in MERGE_SYNTAX.get(name, ()):
-        first, rest = opening[0], opening[1:]
-        text = text.replace(opening, f"&#{ord(first)};{rest}" if as_html else f"{first}\N{WORD JOINER}{rest}")
-    return text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -56,20 +56,26 @@ class Answer:
     retry_after: float | None = None
 
 
-def of_status(status: AnymailStatus) -> Answer:
-    """What the provider said of the one recipient."""
-    reader = next(iter(status.recipients.values()), None)
-    if reader is None:
-        return Answer(Result.UNKNOWN, "The provider's answer does not name the reader.")
-    result, reply = _BY_STATUS.get(reader.status, Result.UNKNOWN), f"{reader.status}"
+def of_status(status: AnymailStatus, addresses: Sequence[str]) -> list[Answer]:
+    """What the provider said of each recipient of one call, in the order of `addresses`."""
     response = status.esp_response
-    if isinstance(response, requests.Response):
-        reply = f"{response.status_code} {reply} {_said(response)}".rstrip()
-        if (
-            result == Result.UNKNOWN and 400 <= response.status_code < 500
-        ):  # Postmark's, worded as Anymail does not know
+    spoken = isinstance(response, requests.Response)
+    said, code = (_said(response), response.status_code) if spoken else ("", 0)
+    by_address = {address.casefold(): recipient for address, recipient in status.recipients.items()}
+    if len(addresses) == 1 == len(by_address):  # whose address a provider may spell in another way
+        by_address[addresses[0].casefold()] = next(iter(by_address.values()))
+    found = []
+    for address in addresses:
+        recipient = by_address.get(address.casefold())
+        if recipient is None:
+            found.append(Answer(Result.UNKNOWN, "The provider's answer does not name the reader."))
+            continue
+        result = _BY_STATUS.get(recipient.status, Result.UNKNOWN)
+        if result == Result.UNKNOWN and 400 <= code < 500:  # Postmark's, worded as Anymail does not know
             result = Result.REFUSED
-    return Answer(result, reply, reader.message_id or "")
+        reply = f"{code} {recipient.status} {said}".rstrip() if spoken else f"{recipient.status}"
+        found.append(Answer(result, reply, recipient.message_id or ""))
+    return found
 
 
 def of_error(error: AnymailError) -> Answer:

@@ -1,0 +1,116 @@
+"""Messages as the providers' APIs are told them by django-anymail: for one reader, or for many in one call."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from anymail.message import AnymailMessage  # type: ignore[import-untyped]
+
+from newsletter import message
+from newsletter.content import clean_line
+from newsletter.message import Compiled, Reader, Sender
+from newsletter.transports.provider.merging import Merged, plain
+
+# What each provider's API can be told, as django-anymail 15 knows it (a test compares).
+SWITCHES_TRACKING = frozenset({"mailersend", "mailgun", "mailjet", "mandrill", "postmark", "sparkpost", "unisender_go"})
+CARRIES_METADATA = frozenset(
+    {"amazon_ses", "brevo", "mailgun", "mailjet", "mailtrap", "mandrill", "postmark", "resend", "scaleway", "sparkpost"}
+    | {"unisender_go"}
+)
+# Headers of our own that a provider keeps in a single call; the others make their own Message-ID.
+KEEPS_MESSAGE_ID: dict[str, dict[str, str]] = {"mailgun": {}, "postmark": {"X-PM-KeepID": "true"}}
+# Made by the provider for every message, or of no use to it.
+_OWN = ("To", "Date", "Message-ID")
+
+
+def for_one(
+    name: str, compiled: Compiled, sender: Sender, reader: Reader, own: Mapping[str, str], key: uuid.UUID | None
+) -> AnymailMessage:
+    """The message for one reader, finished; `own` is what `own_headers` made for them."""
+    extra = {**_headers(sender), **own}
+    if name in KEEPS_MESSAGE_ID:
+        extra |= {"Message-ID": f"<{reader.message_id}>", **KEEPS_MESSAGE_ID[name]}
+    mail = _mail(
+        name,
+        sender,
+        subject=plain(message.subject(compiled, reader), name, as_html=False),
+        body=plain(message.text(compiled, reader), name, as_html=False),
+        to=[_mailbox(reader.name, reader.address)],
+        headers=extra | _idempotency(name, key),
+    )
+    if compiled.html is not None:
+        mail.attach_alternative(plain(message.html(compiled, reader), name, as_html=True), "text/html")
+    if name in CARRIES_METADATA:
+        mail.metadata = {"delivery_id": str(reader.delivery_id)}
+    return mail
+
+
+def for_many(
+    merged: Merged,
+    sender: Sender,
+    readers: Sequence[Reader],
+    values: Mapping[str, Mapping[str, str]],
+    headers: Mapping[str, dict[str, str]],
+    key: uuid.UUID | None,
+) -> AnymailMessage:
+    """The message for `readers`, to be merged by the provider with their `values` and `headers`, both by address."""
+    common = _headers(sender)
+    if merged.batch.whole_headers:
+        headers = {address: common | own for address, own in headers.items()}
+        common = {}
+    mail = _mail(
+        merged.name,
+        sender,
+        subject=merged.subject,
+        body=merged.text,
+        to=[_mailbox(reader.name, reader.address) for reader in readers],
+        headers=common | _idempotency(merged.name, key),
+    )
+    if merged.html is not None:
+        mail.attach_alternative(merged.html, "text/html")
+    mail.merge_data = values
+    mail.merge_headers = headers
+    mail.merge_metadata = {reader.address: {"delivery_id": str(reader.delivery_id)} for reader in readers}
+    if merged.batch.extra:
+        mail.esp_extra = merged.batch.extra
+    return mail
+
+
+def own_headers(sender: Sender, reader: Reader) -> dict[str, str]:
+    """The headers of one reader that a provider does not make itself. Raises ValueError as `message.assemble` does."""
+    own = message.reader_headers(reader, bulk=sender.bulk)
+    return {name: value.replace("\r\n", "") for name, value in own.items() if name not in _OWN}
+
+
+def _headers(sender: Sender) -> dict[str, str]:
+    # Some decode an encoded list name and send it raw, so one that is not ASCII is left out.
+    ascii_sender = sender if sender.list_name.isascii() else replace(sender, list_name="")
+    return {name: value.replace("\r\n", "") for name, value in message.list_headers(ascii_sender).items()}
+
+
+def _idempotency(name: str, key: uuid.UUID | None) -> dict[str, str]:
+    """Brevo reads its key among the message's headers and keeps it to itself (half an hour)."""
+    return {"idempotencyKey": str(key)} if name == "brevo" and key else {}
+
+
+def _mail(
+    name: str, sender: Sender, *, subject: str, body: str, to: list[str], headers: dict[str, str]
+) -> AnymailMessage:
+    mail = AnymailMessage(
+        subject=subject,
+        body=body,
+        from_email=_mailbox(sender.name, sender.address),
+        to=to,
+        reply_to=[sender.reply_to] if sender.reply_to else None,
+        headers=headers,
+    )
+    if name in SWITCHES_TRACKING:
+        mail.track_opens = mail.track_clicks = False
+    return mail
+
+
+def _mailbox(display_name: str, address: str) -> str:
+    cleaned = clean_line(display_name).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{cleaned}" <{address}>' if cleaned else address

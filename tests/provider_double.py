@@ -1,0 +1,146 @@
+"""A provider's API on loopback that answers as a test says, and messages to hand to it."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from email.message import EmailMessage
+from email.parser import BytesParser
+from email.policy import HTTP
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs
+
+from newsletter import message
+from newsletter.fields import Slot, SlotTable
+from newsletter.rendering import Rendered
+from newsletter.transports import Outcome, Result
+from newsletter.transports.provider import ProviderTransport
+
+MAILGUN_FINE = {"id": "<20261122.1@mg.example.org>", "message": "Queued. Thank you."}
+
+
+@dataclass
+class Call:
+    """One request: its path, the session it came on, its headers, and its fields by name."""
+
+    path: str
+    session: tuple[str, int]
+    headers: dict[str, str]
+    fields: dict[str, Any]
+
+
+@dataclass
+class Double:
+    """A provider's API on loopback. `answer` is given each call and returns status, headers and body, or None to hang
+    up without an answer."""
+
+    url: str = ""
+    calls: list[Call] = field(default_factory=list)
+    answer: Callable[[Call], tuple[int, dict[str, str], Any] | None] = lambda call: (200, {}, MAILGUN_FINE)
+
+
+def fields_of(body: bytes, kind: str) -> dict[str, Any]:
+    if kind.startswith("application/json"):
+        fields = json.loads(body)
+        assert isinstance(fields, dict)
+        return fields
+    if kind.startswith("multipart/form-data"):
+        form = BytesParser(policy=HTTP).parsebytes(b"Content-Type: " + kind.encode() + b"\r\n\r\n" + body)
+        assert isinstance(form, EmailMessage)
+        return {
+            str(part.get_param("name", header="content-disposition")): part.get_content() for part in form.iter_parts()
+        }
+    return {name: values[0] for name, values in parse_qs(body.decode(), keep_blank_values=True).items()}
+
+
+@contextlib.contextmanager
+def running() -> Iterator[Double]:
+    """A double that listens as long as the context lasts."""
+    made = Double()
+
+    class Answering(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            call = Call(
+                self.path, self.client_address, dict(self.headers), fields_of(body, self.headers["Content-Type"])
+            )
+            made.calls.append(call)
+            answer = made.answer(call)
+            if answer is None:
+                self.close_connection = True
+                return
+            status, headers, said = answer
+            octets = said if isinstance(said, bytes) else json.dumps(said).encode()
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(octets))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(octets)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answering)
+    server.daemon_threads = True
+    made.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield made
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def make_sender(**fields: Any) -> message.Sender:
+    values = {
+        "name": 'The "Wöchentliche"',
+        "address": "news@example.org",
+        "reply_to": "editor@example.org",
+        "list_id": "weekly.news.example.org",
+        "list_name": "The Weekly",
+        "feedback_id": "i12:n1:issue:masthead",
+        "domain": "news.example.org",
+        "language": "en",
+    }
+    return message.Sender(**(values | fields))
+
+
+def make_reader(number: int = 1, address: str = "") -> message.Reader:
+    return message.Reader(
+        delivery_id=number,
+        address=address or f"reader{number}@example.org",
+        name="Jörg, the <first>",
+        message_id=f"token{number}@news.example.org",
+        date=dt.datetime(2026, 11, 22, tzinfo=dt.UTC),
+        values={"name": f"Jörg {number}", "unsubscribe_url": f"https://news.example.org/u/{number}"},
+    )
+
+
+def make_compiled(
+    text: str = "Hello ", html: str = "<p>Hello ", subject: str = "Weekly for ", sender: message.Sender | None = None
+) -> message.Compiled:
+    table = SlotTable()
+    name = table.marker(Slot("name", "there"))
+    rendered = Rendered(subject + name, "", html + name if html else "", text + name, tuple(table.slots), (), 0, (), ())
+    return message.compile(rendered, sender or make_sender())
+
+
+def hand_over(transport: ProviderTransport, *readers: message.Reader, seconds: float = 30) -> list[Outcome]:
+    chosen = readers or (make_reader(),)
+    outcomes = transport.hand_over(make_compiled(), make_sender(), chosen, deadline=time.monotonic() + seconds)
+    assert [outcome.delivery_id for outcome in outcomes] == [reader.delivery_id for reader in chosen]
+    return outcomes
+
+
+def results(outcomes: list[Outcome]) -> list[Result]:
+    return [outcome.result for outcome in outcomes]
