@@ -112,6 +112,9 @@ class IssueContent:
     date: dt.date | None = None
     postal_address: str = ""
     upgrade_url: str = ""
+    from_name: str = ""
+    from_address: str = ""
+    reply_to: str = ""
     single: bool = False  # one message to one person, not an issue: no links to leave, choose or view it
     theme: ThemeContent = field(default_factory=ThemeContent)
 

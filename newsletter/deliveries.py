@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from django.db import connection, transaction
@@ -20,9 +20,11 @@ from newsletter.transports import Outcome, Result
 from subscribers.models import Subscription, exclusion, tier_level_of
 
 Status = Delivery.Status
-STALE = dt.timedelta(hours=72)  # mail that could not be handed over by then is old news: fail it
+STALE = dt.timedelta(hours=72)  # put off for so long, a newsletter is old news: fail it
 LONGEST_WAIT = dt.timedelta(hours=1)
 OPEN = (Status.SENDING, Status.UNCONFIRMED)
+# A late accept also settles a row that the author had queued again and nobody has claimed since: one mail is enough.
+TAKEN_FROM = (*OPEN, Status.QUEUED)
 
 
 def _exclusion(dispatch: Dispatch) -> Case:
@@ -69,12 +71,15 @@ def claim(batch: Batch, *, attempt: Attempt, limit: int) -> int:
 
 
 def claimed(attempt: Attempt) -> list[Delivery]:
-    """The rows that `claim` made SENDING under `attempt`, with all that their messages need and the `tier_level` that
-    each reader holds now. A reader erased since the claim is SKIPPED and left out."""
+    """The rows that `claim` made SENDING under `attempt`, with all that their messages need: the `tier_level` that each
+    reader holds now, and the `digest` of the profile's variant or None.
+
+    A reader erased since the claim is SKIPPED and left out.
+    """
     sending = Delivery.objects.filter(attempt=attempt, status=Status.SENDING)
     rows = list(
-        sending.annotate(tier_level=tier_level_of("subscriber_id"))
-        .select_related("subscriber", "profile__variant")
+        sending.annotate(tier_level=tier_level_of("subscriber_id"), digest=F("profile__variant__digest"))
+        .select_related("subscriber", "profile")
         .order_by("pk")
     )
     erased = [row.pk for row in rows if row.subscriber is None]
@@ -108,7 +113,8 @@ def _note_accepted(attempt: Attempt, accepted: Sequence[Outcome]) -> None:
     table = connection.ops.quote_name(Delivery._meta.db_table)
     now = "STATEMENT_TIMESTAMP()" if connection.vendor == "postgresql" else "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW')"
     rows = ", ".join(["(%s, %s, %s)"] * len(accepted))
-    values = [value for each in accepted for value in (each.delivery_id, each.reply, each.provider_id)]
+    width = Delivery._meta.get_field("provider_id").max_length
+    values = [value for each in accepted for value in (each.delivery_id, each.reply, each.provider_id[:width])]
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
@@ -116,9 +122,9 @@ def _note_accepted(attempt: Attempt, accepted: Sequence[Outcome]) -> None:
             FROM (
                 SELECT column1 AS id, column2 AS reply, column3 AS provider_id FROM (VALUES {rows}) AS given
             ) AS answer
-            WHERE {table}.id = answer.id AND {table}.attempt_id = %s AND {table}.status IN (%s, %s)
+            WHERE {table}.id = answer.id AND {table}.attempt_id = %s AND {table}.status IN (%s, %s, %s)
             """,  # noqa: S608 - own names
-            [Status.SENT.value, *values, attempt.pk, *(status.value for status in OPEN)],
+            [Status.SENT.value, *values, attempt.pk, *(status.value for status in TAKEN_FROM)],
         )
 
 
@@ -133,7 +139,12 @@ def _fields(outcome: Outcome, tries: int, retry_seconds: float) -> dict[str, Any
             change = {"status": Status.QUEUED}
         case Result.LATER:
             wait = max(_back_off(tries, retry_seconds), outcome.retry_after or 0)
-            change = {"status": Status.QUEUED, "due_at": Now() + dt.timedelta(seconds=wait)}
+            stale = When(put_off_at__lt=Now() - STALE, then=Value(Status.FAILED.value))
+            change = {
+                "status": Case(stale, default=Value(Status.QUEUED.value)),
+                "due_at": Now() + dt.timedelta(seconds=wait),
+                "put_off_at": Coalesce(F("put_off_at"), Now()),
+            }
     return {"reply": outcome.reply, "settled_at": Now(), **change}
 
 
@@ -144,9 +155,13 @@ def _back_off(tries: int, retry_seconds: float) -> float:
     return wait * random.uniform(0.5, 1.5)  # noqa: S311 - spreads load, guards nothing
 
 
-def put_back(attempt: Attempt) -> int:
-    """Return what `attempt` claimed to the queue. Only for rows of which certainly no byte left; the number moved."""
-    return Delivery.objects.filter(attempt=attempt, status=Status.SENDING).update(status=Status.QUEUED)
+def put_back(attempt: Attempt, *, begun: Collection[int]) -> int:
+    """Return to the queue what `attempt` claimed and no transport was given, all but the ids `begun`; the number.
+
+    Of these rows certainly no byte left, and it counts no try.
+    """
+    rows = Delivery.objects.filter(attempt=attempt, status=Status.SENDING).exclude(pk__in=begun)
+    return rows.update(status=Status.QUEUED, tries=F("tries") - 1)
 
 
 def doubt(batch: Batch) -> int:
@@ -167,10 +182,10 @@ def distrust(dispatch: Dispatch) -> int:
     )
 
 
-def give_up_on_put_off(dispatch: Dispatch) -> int:
-    """QUEUED -> FAILED for rows that the relay has put off for STALE; the number moved."""
-    put_off = Delivery.objects.filter(dispatch=dispatch, status=Status.QUEUED, tries__gt=0)
-    return put_off.update(status=Status.FAILED, settled_at=Now())
+def count_anew(dispatch: Dispatch) -> int:
+    """Forget since when rows were put off: time that the dispatch was paused is no fault of theirs. The number."""
+    put_off = Delivery.objects.filter(dispatch=dispatch, status=Status.QUEUED, put_off_at__isnull=False)
+    return put_off.update(put_off_at=None, due_at=None)
 
 
 def skip_cancelled(dispatch: Dispatch) -> int:
@@ -182,7 +197,7 @@ def skip_cancelled(dispatch: Dispatch) -> int:
 
 def resend_unconfirmed(dispatch: Dispatch) -> int:
     """UNCONFIRMED -> QUEUED by the author's word: better twice than never. The number moved."""
-    return _unconfirmed(dispatch).update(status=Status.QUEUED, due_at=None, settled_at=None)
+    return _unconfirmed(dispatch).update(status=Status.QUEUED, due_at=None, put_off_at=None, settled_at=None)
 
 
 def accept_unconfirmed(dispatch: Dispatch) -> int:
@@ -193,7 +208,7 @@ def accept_unconfirmed(dispatch: Dispatch) -> int:
 def retry_failed(dispatch: Dispatch) -> int:
     """FAILED -> QUEUED by the author's word; the number moved."""
     failed = Delivery.objects.filter(dispatch=dispatch, status=Status.FAILED)
-    return failed.update(status=Status.QUEUED, due_at=None, settled_at=None)
+    return failed.update(status=Status.QUEUED, due_at=None, put_off_at=None, settled_at=None)
 
 
 def _unconfirmed(dispatch: Dispatch) -> QuerySet[Delivery]:

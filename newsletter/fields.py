@@ -9,7 +9,7 @@ reader's tokens. `message` cuts the finished text at the markers once, and joins
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 # What an author may write, with the reason it exists.
@@ -26,7 +26,7 @@ OPTIONAL_FIELDS = frozenset({"name", "first_name"})
 # Slots only the renderer makes: the reader's weak link token and the delivery's tracking token.
 TOKEN_SLOTS = frozenset({"delivery_token"})
 
-FIELD = re.compile(r"\{\{\s*(?P<body>[^{}\n]*?)\s*\}\}")
+FIELD = re.compile(r"\{\{(?P<body>[^{}\n]*)\}\}")
 _BODY = re.compile(
     r"""(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*(?:\|\s*default\s*:\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|“(?P<curly>[^”]*)”)\s*)?"""
 )
@@ -73,14 +73,16 @@ class SlotTable:
                 pieces.append(piece)
         return pieces
 
-    def fill(self, text: str, values: dict[str, str]) -> str:
-        """`text` with every marker replaced by its value, or by the fallback where there is none."""
-        return "".join(p if isinstance(p, str) else values.get(p.name) or p.fallback for p in self.split(text))
+    def fill(self, text: str, values: Mapping[str, str], *, quote: Callable[[str], str] = str) -> str:
+        """`text` with every marker replaced by its value, or by the fallback where there is none, each as `quote`
+        writes it: `html.escape` for HTML."""
+        pieces = self.split(text)
+        return "".join(p if isinstance(p, str) else quote(values.get(p.name) or p.fallback) for p in pieces)
 
 
 def parse(match: re.Match[str]) -> Slot:
     """The slot for one `{{ … }}` in author text. Raises FieldError where it is not in the fixed set."""
-    body = _BODY.fullmatch(match["body"])
+    body = _BODY.fullmatch(match["body"].strip())
     known = ", ".join(MERGE_FIELDS)
     if body is None or body["name"] not in MERGE_FIELDS:
         raise FieldError(f"{match[0]} is not a merge field; there are: {known}.")

@@ -65,7 +65,7 @@ def store(
     """Store `parsed` as `import_issue` says, in one transaction; `paid` are indexes into its sections."""
     with transaction.atomic():
         # Two imports of one file take turns, so that both find the same draft.
-        newsletter = Newsletter.objects.select_for_update().get(pk=newsletter.pk)
+        newsletter = Newsletter.objects.select_for_update(no_key=True).get(pk=newsletter.pk)
         issue = _draft(newsletter, parsed)
         is_new = issue.pk is None
         issue.title, issue.subject = parsed.title, parsed.subject
@@ -77,21 +77,20 @@ def store(
             raise ImportRefused(" ".join(error.messages)) from error
         issue.save()
         sections = [_section(issue, position, section) for position, section in enumerate(parsed.sections)]
-        warnings: list[str] = []
         if paid is None:
-            warnings = _keep_audiences(list(issue.sections.select_related("tier")), sections)
+            _keep_audiences(list(issue.sections.select_related("tier")), sections)
         elif paid:
             _lock([sections[index] for index in sorted(paid)], tease=tease)
         if keep_headings:
             _keep_headings(newsletter, sections)
         issue.sections.all().delete()
         Section.objects.bulk_create(sections)
-    return Stored(issue, is_new, tuple(warnings))
+    return Stored(issue, is_new, ())
 
 
 def _draft(newsletter: Newsletter, parsed: ParsedIssue) -> Issue:
     """The issue that `parsed` is, locked, or a new one. Raises scheduling.NotNow if it can no longer be changed."""
-    same = Issue.objects.select_for_update().filter(newsletter=newsletter, number=parsed.number)
+    same = Issue.objects.select_for_update(no_key=True).filter(newsletter=newsletter, number=parsed.number)
     if parsed.number is None:
         same = same.filter(title=parsed.title, date=parsed.date)
     issue = same.order_by("-pk").first()
@@ -111,8 +110,12 @@ def _section(issue: Issue, position: int, parsed: ParsedSection) -> Section:
     )
 
 
-def _keep_audiences(old: Sequence[Section], new: Sequence[Section]) -> list[str]:
-    """Give each section of `new` the audience of its counterpart in `old`; names those that have none any more."""
+def _keep_audiences(old: Sequence[Section], new: Sequence[Section]) -> None:
+    """Give each section of `new` the audience of its counterpart in `old`.
+
+    Raises ImportRefused where a section that was not for everyone has no counterpart any more: its text may stand under
+    another heading now, and would go to everyone.
+    """
     restricted = [section for section in old if section.audience != Section.AudienceChoice.EVERYONE]
     by_name: dict[str, Section] = {}
     for section in [*restricted, *old]:
@@ -124,11 +127,12 @@ def _keep_audiences(old: Sequence[Section], new: Sequence[Section]) -> list[str]
         if found is not None:
             section.audience, section.tier, section.when_locked = found.audience, found.tier, found.when_locked
             used.add(found.pk)
-    return [
-        f"“{section}” was not for everyone and is no longer in the file: see who may read what took its place."
-        for section in restricted
-        if section.pk not in used
-    ]
+    gone = [f"“{section}”" for section in restricted if section.pk not in used]
+    if gone:
+        raise ImportRefused(
+            f"{', '.join(gone)} was not for everyone and is no longer in the file: say with --paid which sections are"
+            " for paying readers, or --all-free if none is."
+        )
 
 
 def _names(section: Section) -> tuple[str, ...]:

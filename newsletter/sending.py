@@ -17,13 +17,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from urllib.parse import urlsplit
 
-from django.conf import settings
 from django.db import InterfaceError, InternalError, OperationalError, connection, transaction
 from django.db.models.functions import Now
 
 from newsletter import deliveries, message, rendering, tracking, transports, variants
+from newsletter.content import IssueContent
 from newsletter.models import Attempt, Batch, Delivery, Dispatch, DispatchProfile, Variant
 from newsletter.settings import ENV
 from newsletter.transports import Outcome, Result, Transport
@@ -42,10 +41,10 @@ class Sent:
     stop: str = ""
 
 
-def send_batch(batch: Batch, *, stopping: threading.Event | None = None) -> Sent:
+def send_batch(batch: Batch, *, stopping: Callable[[], bool] = lambda: False) -> Sent:
     """Send what is due of `batch`, unless another worker holds it.
 
-    Ends when nothing is due, the dispatch is no longer SENDING, TASK_SECONDS have passed or `stopping` is set; the
+    Ends when nothing is due, the dispatch is no longer SENDING, TASK_SECONDS have passed or `stopping()`; the
     chunk in hand is always finished. Safe to call twice, at once or later.
     """
     if not _take_lease(batch):
@@ -53,7 +52,7 @@ def send_batch(batch: Batch, *, stopping: threading.Event | None = None) -> Sent
     began = time.monotonic()
     sent, failed = Sent(), True
     try:
-        while not sent.stop and time.monotonic() - began < TASK_SECONDS and not (stopping and stopping.is_set()):
+        while not sent.stop and time.monotonic() - began < TASK_SECONDS and not stopping():
             chunk = _send_chunk(batch)
             if not chunk.claimed:
                 break
@@ -97,6 +96,8 @@ def _give_back_lease(batch: Batch, *, ring_again_at_once: bool) -> None:
 
 
 def _send_chunk(batch: Batch) -> Sent:
+    """One chunk. Whatever ends it early: rows not begun go back to the queue, answers that came are noted, and only
+    what was in the transport's hands stays SENDING, which `_give_back_lease` takes as a doubt."""
     # Taken before the lease is renewed, so that it ends earlier than the lease does by the database's clock; and by as
     # much as one message may wait for its answers.
     deadline = time.monotonic() + ENV.lease_seconds - transports.longest_wait()
@@ -110,22 +111,29 @@ def _send_chunk(batch: Batch) -> Sent:
         if not deliveries.claim(batch, attempt=attempt, limit=ENV.chunk_size):
             attempt.delete()
             return Sent()
-    chunk = deliveries.claimed(attempt)
-    try:
-        groups = _messages(batch, attempt, chunk)
-    except ValueError as error:
-        _keep_trying(lambda: deliveries.put_back(attempt))
-        return Sent(len(chunk), f"Its mail cannot be made: {error}")
-    except Exception:
-        _keep_trying(lambda: deliveries.put_back(attempt))
-        raise
     outcomes: list[Outcome] = []
-    for compiled, sender, readers in groups:
-        outcomes += transport.hand_over(compiled, sender, readers, deadline=deadline)
-    tries = {delivery.pk: delivery.tries for delivery in chunk}
-    _keep_trying(lambda: deliveries.note(attempt, outcomes, tries=tries, retry_seconds=ENV.retry_seconds))
+    begun: dict[int, int] = {}  # tries by delivery
+    claimed, stop = 0, ""
+    try:
+        chunk = deliveries.claimed(attempt)
+        claimed = len(chunk)
+        tries = {delivery.pk: delivery.tries for delivery in chunk}
+        for compiled, sender, readers in _messages(batch, attempt, chunk):
+            begun |= {reader.delivery_id: tries[reader.delivery_id] for reader in readers}
+            outcomes += transport.hand_over(compiled, sender, readers, deadline=deadline)
+    except ValueError as error:
+        if begun:
+            raise
+        stop = f"Its mail cannot be made: {error}"
+    finally:
+        _keep_trying(lambda: _note(attempt, outcomes, begun))
     refused = next((outcome for outcome in outcomes if outcome.result == Result.SENDER_REFUSED), None)
-    return Sent(len(chunk), f"The mail server refuses this sender: {refused.reply}" if refused else "")
+    return Sent(max(claimed, 1), f"The mail server refuses this sender: {refused.reply}" if refused else stop)
+
+
+def _note(attempt: Attempt, outcomes: list[Outcome], begun: dict[int, int]) -> None:
+    deliveries.put_back(attempt, begun=begun)
+    deliveries.note(attempt, outcomes, tries=begun, retry_seconds=ENV.retry_seconds)
 
 
 def _messages(
@@ -133,16 +141,17 @@ def _messages(
 ) -> list[tuple[message.Compiled, message.Sender, list[message.Reader]]]:
     """The chunk as compiled variants with their readers. Raises ValueError where the issue or its sender forbid it."""
     dispatch = Dispatch.objects.select_related("revision", "newsletter").get(pk=batch.dispatch_id)
-    sender = sender_of(dispatch)
     content = dispatch.revision.content
-    readers: dict[Variant, list[message.Reader]] = {}
+    sender = sender_of(dispatch, content)
+    readers: dict[str, list[message.Reader]] = {}
     for delivery in chunk:
-        profile = delivery.profile
-        if profile.tier_level != delivery.tier_level:  # type: ignore[attr-defined]
-            profile = _profile_now(delivery)
-        variant = variants.ensure(profile, content)
-        readers.setdefault(variant, []).append(reader_of(delivery, attempt, dispatch))
-    return [(_compiled(variant, sender), sender, group) for variant, group in readers.items()]
+        digest = delivery.digest  # type: ignore[attr-defined]
+        if delivery.profile.tier_level != delivery.tier_level:  # type: ignore[attr-defined]
+            digest = variants.ensure(_profile_now(delivery), content).digest
+        elif digest is None:
+            digest = variants.ensure(delivery.profile, content).digest
+        readers.setdefault(digest, []).append(reader_of(delivery, attempt, dispatch, content))
+    return [(_compiled(dispatch, digest, sender), sender, group) for digest, group in readers.items()]
 
 
 def _profile_now(delivery: Delivery) -> DispatchProfile:
@@ -158,33 +167,31 @@ def _profile_now(delivery: Delivery) -> DispatchProfile:
     return profile
 
 
-def sender_of(dispatch: Dispatch) -> message.Sender:
-    """What is the same in the headers of every mail of a dispatch."""
-    newsletter = dispatch.newsletter
-    host = urlsplit(settings.SITE_URL).hostname or "localhost"
+def sender_of(dispatch: Dispatch, content: IssueContent) -> message.Sender:
+    """What is the same in the headers of every mail of a dispatch, as its frozen `content` has it."""
     return message.Sender(
-        name=newsletter.sender_name,
-        address=newsletter.from_address,
-        reply_to=newsletter.reply_to,
-        list_id=f"{newsletter.slug}.{host}",
-        list_name=newsletter.name,
+        name=content.from_name,
+        address=content.from_address,
+        reply_to=content.reply_to,
+        list_id=f"{content.newsletter_slug}.{tracking.site_host()}",
+        list_name=content.newsletter_name,
         # Issue, newsletter, stream, sender: the last one stable and 5 to 15 characters (Gmail's Feedback-ID rules).
-        feedback_id=f"i{dispatch.issue_id or 0}:n{newsletter.pk}:{dispatch.kind}:masthead",
-        domain=host,
-        language=newsletter.language,
-        bulk=dispatch.kind == Dispatch.Kind.ISSUE,
+        feedback_id=f"i{dispatch.issue_id or 0}:n{dispatch.newsletter_id}:{dispatch.kind}:masthead",
+        domain=tracking.site_host(),
+        language=content.language,
+        bulk=not content.single,
     )
 
 
-def reader_of(delivery: Delivery, attempt: Attempt, dispatch: Dispatch) -> message.Reader:
+def reader_of(delivery: Delivery, attempt: Attempt, dispatch: Dispatch, content: IssueContent) -> message.Reader:
     """What differs in one reader's mail. Message-ID derives from the delivery and Date from the attempt, so a replay
     of an attempt is the same bytes.
 
     A single message names nobody: whoever typed an address into a form may have typed anything for the name.
     """
-    subscriber, newsletter = delivery.subscriber, dispatch.newsletter
-    assert subscriber is not None, "claim skips deliveries without a subscriber"  # noqa: S101
-    name = "" if dispatch.kind == Dispatch.Kind.SINGLE else subscriber.name
+    subscriber = delivery.subscriber
+    assert subscriber is not None, "claimed leaves out deliveries without a subscriber"  # noqa: S101
+    name = "" if content.single else subscriber.name
     return message.Reader(
         delivery_id=delivery.pk,
         address=subscriber.address,
@@ -196,23 +203,26 @@ def reader_of(delivery: Delivery, attempt: Attempt, dispatch: Dispatch) -> messa
             "first_name": name.split(" ", 1)[0],
             "delivery_token": tracking.delivery_token(delivery.pk),
             **tracking.reader_urls(
-                subscriber.public_id, newsletter.public_id, delivery.pk, upgrade_url=newsletter.upgrade_url
+                subscriber.public_id, dispatch.newsletter.public_id, delivery.pk, upgrade_url=content.upgrade_url
             ),
         },
     )
 
 
 _local = threading.local()
-_compiled_variants: OrderedDict[int, message.Compiled] = OrderedDict()
+# Keyed by what the bytes were made of, not by a row's id: after a restored backup an id may mean another row.
+_compiled_variants: OrderedDict[tuple[int, str, message.Sender], message.Compiled] = OrderedDict()
 _compiled_lock = threading.Lock()
 
 
-def _compiled(variant: Variant, sender: message.Sender) -> message.Compiled:
+def _compiled(dispatch: Dispatch, digest: str, sender: message.Sender) -> message.Compiled:
+    key = (dispatch.pk, digest, sender)
     with _compiled_lock:
-        found = _compiled_variants.pop(variant.pk, None)
+        found = _compiled_variants.pop(key, None)
         if found is None:
+            variant = Variant.objects.get(dispatch=dispatch, digest=digest)
             found = message.compile(rendering.Rendered.from_json(variant.data), sender)
-        _compiled_variants[variant.pk] = found
+        _compiled_variants[key] = found
         if len(_compiled_variants) > COMPILED_KEPT:
             _compiled_variants.popitem(last=False)
     return found

@@ -7,6 +7,7 @@ differ in production is refused by `manage.py check --deploy` (newsletter.checks
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import sys
 from pathlib import Path
@@ -33,6 +34,10 @@ class Environment(BaseSettings):
         description="The relay: smtp://user:password@host:port, smtps:// for TLS, smtp+starttls:// for STARTTLS.",
     )
     smtp_timeout: float = Field(30, gt=0, le=300, description="Seconds to wait for the relay at each step.")
+    smtp_connections: int = Field(4, gt=0, le=100, description="Connections to the relay that each sending thread keeps.")
+    smtp_messages_per_connection: int = Field(
+        100, gt=0, description="Messages handed over on one connection before another is opened."
+    )
     provider: str = Field("", description="An e-mail provider of django-anymail by name, in place of SMTP: mailgun …")
     anymail: dict[str, Any] = Field({}, description="The provider's settings for django-anymail, as a JSON object.")
     site_url: str = Field("http://127.0.0.1:8000", description="Where readers reach this site; https in production.")
@@ -45,6 +50,7 @@ class Environment(BaseSettings):
     )
     debug: bool = Field(False, description="Show errors in the browser; never in production.")
     admins: list[str] = Field([], description="Addresses that alerts are mailed to, as a JSON list.")
+    hsts_subdomains: bool = Field(False, description="Whether all hosts below SITE_URL's speak https too, for good.")
     behind_proxy: bool = Field(False, description="Whether a proxy in front sets X-Forwarded-Proto and -For.")
     lease_seconds: float = Field(
         180, gt=0, description="How long a worker owns a batch before others may take it over."
@@ -74,15 +80,23 @@ class Environment(BaseSettings):
     @classmethod
     def _site_url_is_an_address(cls, value: str) -> str:
         parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        if parts.scheme not in {"http", "https"} or parts.path.strip("/") or parts.query or parts.fragment:
             raise ValueError("write it like https://news.example.org")
+        # It stands in Message-ID and List-Id, which take neither other letters nor the colons of IPv6.
+        if not re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", parts.hostname or ""):
+            raise ValueError("name a host in ASCII letters, an international name in its xn-- form")
         return value.rstrip("/")
 
     @field_validator("smtp_url")
     @classmethod
     def _smtp_url_is_an_address(cls, value: str) -> str:
         parts = urlsplit(value)
-        if parts.scheme not in {"smtp", "smtps", "smtp+starttls"} or not parts.hostname:
+        try:
+            (parts.hostname or "").encode("idna")
+            usable = parts.scheme in {"smtp", "smtps", "smtp+starttls"} and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable:
             raise ValueError("write it like smtp://user:password@mail.example.org:587")
         return value
 
@@ -260,14 +274,15 @@ EMAIL_HOST, EMAIL_PORT = _relay.hostname, _relay.port or {"smtp": 25, "smtps": 4
 EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = unquote(_relay.username or ""), unquote(_relay.password or "")
 EMAIL_USE_SSL, EMAIL_USE_TLS = _relay.scheme == "smtps", _relay.scheme == "smtp+starttls"
 EMAIL_TIMEOUT = ENV.smtp_timeout
-ANYMAIL = {"REQUESTS_TIMEOUT": ENV.smtp_timeout, **ENV.anymail}
+ANYMAIL = {**ENV.anymail, "REQUESTS_TIMEOUT": ENV.smtp_timeout}  # what leases are measured against
 
 SECURE_SSL_REDIRECT = _https
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if ENV.behind_proxy else None
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if _https else 0
-SECURE_HSTS_INCLUDE_SUBDOMAINS = _https
-SECURE_HSTS_PRELOAD = _https
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _https and ENV.hsts_subdomains
+# Whether the domain's other hosts speak https is for the operator to know, not for a check to demand.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
 X_FRAME_OPTIONS = "DENY"
 AUTH_PASSWORD_VALIDATORS = [

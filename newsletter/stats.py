@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from django.db.models import Count, Q
@@ -25,8 +26,13 @@ def count(dispatch: Dispatch | None) -> dict[str, Any]:
     """
     rows = Delivery.objects.filter(dispatch=dispatch) if dispatch else Delivery.objects.none()
     events = Event.objects.filter(dispatch=dispatch) if dispatch else Event.objects.none()
-    by_status = dict(rows.values_list("status").annotate(count=Count("pk")).order_by())
-    skipped = rows.filter(status=Status.SKIPPED).values_list("reason").annotate(count=Count("pk")).order_by("reason")
+    # One statement, so that a claim in between cannot make the sums disagree.
+    by_status: Counter[str] = Counter()
+    skipped: dict[str, int] = {}
+    for status, reason, number in rows.values_list("status", "reason").annotate(count=Count("pk")).order_by("reason"):
+        by_status[status] += number
+        if status == Status.SKIPPED:
+            skipped[reason] = number
     readers = rows.aggregate(
         opened=Count("pk", filter=Q(opened_at__isnull=False)),
         clicked=Count("pk", filter=Q(clicked_at__isnull=False)),
@@ -39,8 +45,8 @@ def count(dispatch: Dispatch | None) -> dict[str, Any]:
         "candidates": (dispatch.candidates or 0) if dispatch else 0,
         "excluded": dispatch.exclusions if dispatch else {},
         "deliveries": sum(by_status.values()),
-        **{status.value: by_status.get(status.value, 0) for status in Status if status != Status.SKIPPED},
-        "skipped": dict(skipped),
+        **{status.value: by_status[status.value] for status in Status if status != Status.SKIPPED},
+        "skipped": skipped,
         **readers,
         "open_hits": hits.get(Event.Kind.OPEN, 0),
         "click_hits": hits.get(Event.Kind.CLICK, 0),

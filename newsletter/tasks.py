@@ -7,6 +7,7 @@ Without a broker, `work` runs the same tasks in this process.
 from __future__ import annotations
 
 import logging
+import mmap
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,12 +25,29 @@ logger = logging.getLogger(__name__)
 
 WORK_THREADS = 4
 TIDY_SECONDS = 3600.0
-_stopping = threading.Event()
+# Rings that nobody took by then are worth nothing: what is due is rung again.
+RING_SECONDS = 60
+
+
+class _Flag:
+    """One byte that the pool's processes share with the one that was told to stop, without a lock to die holding."""
+
+    def __init__(self) -> None:
+        self._byte = mmap.mmap(-1, 1)
+
+    def set(self, value: bool) -> None:
+        self._byte[0] = value
+
+    def is_set(self) -> bool:
+        return bool(self._byte[0])
+
+
+_stopping = _Flag()
 
 
 @worker_shutting_down.connect
 def _stop_after_this_chunk(**_: object) -> None:
-    _stopping.set()
+    _stopping.set(True)
 
 
 @shared_task
@@ -37,7 +55,7 @@ def tick() -> None:
     """Look at the rows, ring what is due. Beat calls it every second; two beats do no harm."""
     for task, pk in due():
         try:
-            task.delay(pk)
+            task.apply_async((pk,), expires=RING_SECONDS)
         except OperationalError as error:
             logger.warning("The broker did not take a ring, it is rung again later: %s", error)
             return
@@ -53,7 +71,7 @@ def prepare(dispatch_id: int) -> None:
 def send_batch(batch_id: int) -> None:
     """Send what is due of one batch; pause its dispatch where the engine says that none of it would go."""
     batch = Batch.objects.get(pk=batch_id)
-    sent = sending.send_batch(batch, stopping=_stopping)
+    sent = sending.send_batch(batch, stopping=_stopping.is_set)
     if sent.stop:
         scheduling.pause_if_running(Dispatch.objects.get(pk=batch.dispatch_id), sent.stop)
 
@@ -94,8 +112,8 @@ def work(stop: threading.Event, *, seconds_between_looks: float = 0.2) -> None:
                 connection.close()
             running = {future for future in running if not future.done()}
             stop.wait(seconds_between_looks)
-        _stopping.set()
-    _stopping.clear()
+        _stopping.set(True)
+    _stopping.set(False)
 
 
 def _run(task: Task[[int], None], pk: int) -> None:

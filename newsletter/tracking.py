@@ -183,6 +183,11 @@ def reader_urls(
     }
 
 
+def site_host() -> str:
+    """The host name of this site, on the right of every Message-ID and at the end of every List-Id."""
+    return urlsplit(settings.SITE_URL).hostname or "localhost"
+
+
 def message_id(delivery_id: int) -> str:
     """The Message-ID of a delivery without its angle brackets: the same at every attempt, at this site's host."""
     host = urlsplit(settings.SITE_URL).hostname or "localhost"

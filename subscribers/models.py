@@ -152,7 +152,7 @@ class Subscription(models.Model):
     status = models.CharField(max_length=12, choices=Status, default=Status.PENDING)
     # Ids of the standing sections this reader does not want, ascending, with commas: one column, so that the snapshot
     # can group by it.
-    muted = models.CharField(max_length=500, blank=True, default="")
+    muted = models.TextField(blank=True, default="")
     paused_until = models.DateTimeField(null=True, blank=True, help_text="Empty: until the reader resumes.")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     changed_at = models.DateTimeField(db_default=Now(), editable=False)

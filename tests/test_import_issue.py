@@ -226,14 +226,16 @@ def test_a_section_whose_tier_was_deleted_stays_locked_when_the_file_comes_again
     assert audiences(imported(newsletter))[-1] == ("from_tier", None, "hide")
 
 
-def test_a_locked_section_that_vanished_is_named() -> None:
+def test_a_paid_section_whose_heading_changed_is_never_given_to_everyone() -> None:
     make_tiers()
     newsletter = make_newsletter()
-    imported(newsletter, paid=["Quick Hits"])
-    stored, _ = importing.import_issue(
-        newsletter, ISSUE.replace("Quick Hits", "Odds and Ends").encode(), filename="a.md"
-    )
-    assert [warning for warning in stored.warnings if "“Quick Hits” was not for everyone" in warning]
+    issue = imported(newsletter, paid=["Quick Hits"])
+    renamed = ISSUE.replace("Quick Hits", "Odds and Ends")
+    with pytest.raises(ImportRefused, match="“Quick Hits” was not for everyone"):
+        imported(newsletter, renamed)
+    assert issue.sections.filter(heading="Quick Hits", audience="from_tier").exists()
+    imported(newsletter, renamed, paid=[])
+    assert set(issue.sections.values_list("audience", flat=True)) == {"everyone"}
 
 
 def test_what_the_file_does_not_say_stays_as_the_author_set_it() -> None:

@@ -285,7 +285,9 @@ def test_a_known_person_is_subscribed_to_another_newsletter(tmp_path: Path) -> N
     assert statuses(other) == {"ada@example.org": Status.ACTIVE}
 
 
-def test_a_failure_in_the_middle_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_failure_in_the_middle_the_same_file_does_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("subscribers.importing.storing.CHUNK", 2)
     newsletter = make_newsletter()
     path = make_file(tmp_path, "email\n" + "".join(f"reader{n}@example.org\n" for n in range(6)))
@@ -297,7 +299,9 @@ def test_a_failure_in_the_middle_leaves_nothing_behind(tmp_path: Path, monkeypat
 
     with pytest.raises(KeyboardInterrupt):
         importing.import_file(path, newsletter, progress=stop)
-    assert not Subscriber.objects.exists()
+    report = importing.import_file(path, newsletter)
+    assert (report.already, report.added) == (4, 2)
+    assert Subscriber.objects.count() == 6
 
 
 def test_a_chunk_takes_a_fixed_number_of_statements(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import OperationalError, connection
@@ -150,9 +151,7 @@ def test_skips_a_reader_who_left_after_the_snapshot(sink: SmtpSink) -> None:
 def test_skipped_readers_do_not_hold_up_the_rest(sink: SmtpSink, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ENV.__dict__, "chunk_size", 2)
     weekly = make_newsletter()
-    for subscription in [make_reader(weekly) for _ in range(7)][:5]:
-        subscription.save()
-    dispatch = make_dispatch(weekly)
+    dispatch = make_dispatch(weekly, readers=7)
     Subscription.objects.filter(pk__in=Subscription.objects.order_by("pk")[:5].values("pk")).update(status="paused")
     send(dispatch)
     assert sink.count() == 2
@@ -206,12 +205,36 @@ def test_the_wait_doubles_and_has_an_end() -> None:
         assert expected / 2 <= min(waits) <= max(waits) <= expected * 1.5
 
 
-def test_mail_that_was_put_off_for_days_fails(sink: SmtpSink) -> None:
-    dispatch = make_dispatch(make_newsletter(), readers=1)
-    Delivery.objects.update(tries=9)
-    Dispatch.objects.update(started_at=timezone.now() - deliveries.STALE - timedelta(hours=1))
+def test_mail_that_was_put_off_for_days_fails_when_it_is_put_off_again(sink: SmtpSink) -> None:
+    weekly = make_newsletter()
+    make_reader(weekly, "later451-ann@readers.example")
+    dispatch = make_dispatch(weekly)
+    send(dispatch)
+    long_ago = timezone.now() - deliveries.STALE - timedelta(hours=1)
+    Delivery.objects.update(due_at=None, put_off_at=long_ago)
+    Dispatch.objects.update(started_at=long_ago)
     scheduling.finish()
+    assert statuses(dispatch) == {"queued": 1}
+    send(dispatch)
     assert statuses(dispatch) == {"failed": 1}
+
+
+def test_what_is_resent_or_resumed_after_days_is_tried_anew(sink: SmtpSink) -> None:
+    weekly = make_newsletter()
+    make_reader(weekly, "once-later451-ann@readers.example")
+    make_reader(weekly, "once-lose-after-dot-bob@readers.example")
+    dispatch = make_dispatch(weekly)
+    send(dispatch)
+    assert statuses(dispatch) == {"queued": 1, "unconfirmed": 1}
+    scheduling.pause(dispatch, "Over the holidays.")
+    long_ago = timezone.now() - deliveries.STALE - timedelta(hours=1)
+    Delivery.objects.update(put_off_at=long_ago)
+    Dispatch.objects.update(started_at=long_ago)
+    scheduling.resend_unconfirmed(dispatch)
+    scheduling.resume(dispatch)
+    scheduling.finish()
+    send(dispatch)
+    assert statuses(dispatch) == {"sent": 2}
 
 
 def test_a_relay_that_refuses_connections_leaves_no_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -417,7 +440,8 @@ def test_a_single_message_to_a_person_who_was_erased_is_skipped(sink: SmtpSink) 
 
 def test_a_sender_that_no_header_can_hold_pauses_and_leaves_no_doubt(sink: SmtpSink) -> None:
     dispatch = make_dispatch(make_newsletter(), readers=2)
-    Newsletter.objects.update(from_address="schreibtisch@zeitung.straße.example")
+    dispatch.revision.data["from_address"] = "schreibtisch@straße.example"  # preflight would have refused it
+    dispatch.revision.save(update_fields=["data"])
     tasks.send_batch(Batch.objects.get().pk)
     dispatch.refresh_from_db()
     assert dispatch.status == Dispatch.Status.PAUSED
@@ -439,3 +463,111 @@ def test_a_fault_of_our_own_before_the_hand_over_leaves_no_doubt_and_is_not_trie
         sending.send_batch(Batch.objects.get(pk=batch))
     assert statuses(dispatch) == {"queued": 2}
     assert scheduling.to_ring() == []
+
+
+def test_a_late_not_now_opens_a_sent_dispatch_again(sink: SmtpSink) -> None:
+    """The worker of the last chunk was frozen past its lease, and wakes with nothing sent."""
+    dispatch = make_dispatch(make_newsletter(), readers=2)
+    batch = Batch.objects.get()
+    assert sending._take_lease(batch)
+    attempt = Attempt.objects.create(batch=batch, worker="frozen", transport="smtp", idempotency_key="1" * 32)
+    deliveries.claim(batch, attempt=attempt, limit=2)
+    Batch.objects.update(leased_until=timezone.now() - timedelta(seconds=1))
+    scheduling.take_back_expired()
+    scheduling.finish()
+    dispatch.refresh_from_db()
+    assert dispatch.status == Dispatch.Status.SENT
+    rows = list(Delivery.objects.all())
+    late = [Outcome(delivery_id=row.pk, result=Result.LATER, reply="The lease ran out.") for row in rows]
+    deliveries.note(attempt, late, tries={row.pk: 1 for row in rows}, retry_seconds=0.001)
+    scheduling.finish()
+    dispatch.refresh_from_db()
+    assert dispatch.status == Dispatch.Status.SENDING
+    Delivery.objects.update(due_at=None)
+    send(dispatch)
+    assert sink.count() == 2
+    assert statuses(dispatch) == {"sent": 2}
+
+
+def test_a_late_not_now_of_a_cancelled_dispatch_is_skipped(sink: SmtpSink) -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=1)
+    batch = Batch.objects.get()
+    attempt = Attempt.objects.create(batch=batch, worker="frozen", transport="smtp", idempotency_key="1" * 32)
+    Delivery.objects.update(status="unconfirmed", tries=1, attempt=attempt)
+    scheduling.cancel(dispatch)
+    scheduling.finish()
+    row = Delivery.objects.get()
+    late = [Outcome(delivery_id=row.pk, result=Result.LATER, reply="The lease ran out.")]
+    deliveries.note(attempt, late, tries={row.pk: 1}, retry_seconds=1)
+    scheduling.finish()
+    assert stats.count(dispatch)["skipped"] == {"cancelled": 1}
+
+
+def test_a_late_accept_settles_what_the_author_queued_again(sink: SmtpSink) -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=1)
+    batch = Batch.objects.get()
+    attempt = Attempt.objects.create(batch=batch, worker="late", transport="smtp", idempotency_key="1" * 32)
+    Delivery.objects.update(status="unconfirmed", tries=1, attempt=attempt)
+    scheduling.resend_unconfirmed(dispatch)
+    row = Delivery.objects.get()
+    accepted = [Outcome(delivery_id=row.pk, result=Result.ACCEPTED, reply="250 ok", provider_id="x" * 500)]
+    deliveries.note(attempt, accepted, tries={row.pk: 1}, retry_seconds=1)
+    assert send(dispatch).claimed == 0
+    assert sink.count() == 0
+    assert statuses(dispatch) == {"sent": 1}
+
+
+def test_answers_that_came_are_kept_when_the_hand_over_is_cut_short(
+    sink: SmtpSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group of the chunk is done, the next is in the transport's hands when the worker must go, a third waits."""
+    tiers.ensure_default()
+    weekly = make_newsletter()
+    for tier in ("", "", "paid", "founding"):
+        make_reader(weekly, tier=tier)
+    Subscription.objects.filter(subscriber__memberships__tier__slug="founding").update(muted="7")
+    dispatch = make_dispatch(weekly, paid="Members only")
+    transport = sending._transport()
+    real, calls = transport.hand_over, iter(range(9))
+
+    def hand_over(*args: Any, **options: Any) -> list[Outcome]:
+        if next(calls) == 1:
+            raise SystemExit
+        return real(*args, **options)
+
+    monkeypatch.setattr(transport, "hand_over", hand_over)
+    with pytest.raises(SystemExit):
+        send(dispatch)
+    found = statuses(dispatch)
+    assert found.pop("unconfirmed") >= 1
+    assert found["sent"] == sink.count() >= 1
+    assert sum(found.values()) < 4
+
+
+def test_an_edit_in_the_middle_of_a_send_changes_no_mail(sink: SmtpSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENV.__dict__, "chunk_size", 1)
+    dispatch = make_dispatch(make_newsletter(), readers=2)
+
+    def rename() -> None:
+        Newsletter.objects.update(name="Other", from_name="Other", from_address="o@other.example", slug="other")
+
+    sink.answers["message"] = at_the_first_message(rename)
+    send(dispatch)
+    mails = [mail.parsed() for mail in sink.messages()]
+    assert len({mail["From"] for mail in mails}) == len({mail["List-Id"] for mail in mails}) == 1
+    assert "desk@weekly.example" in mails[1]["From"]
+
+
+def test_a_compiled_variant_is_known_by_its_content_not_by_its_row(sink: SmtpSink) -> None:
+    """After a restored backup a row's id may come again with another text."""
+    weekly = make_newsletter()
+    reader = make_reader(weekly).subscriber
+    dispatch = make_dispatch(weekly)
+    send(dispatch)
+    variant = dispatch.variants.get()
+    variant.digest = "0" * 64
+    variant.data = {**variant.data, "subject": "Restored"}
+    variant.save()
+    Delivery.objects.update(status="queued", tries=0, attempt=None)
+    send(dispatch)
+    assert sink.messages(reader.address)[-1].parsed()["Subject"] == "Restored"

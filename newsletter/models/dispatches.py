@@ -126,7 +126,7 @@ class DispatchProfile(models.Model):
 
     dispatch = models.ForeignKey(Dispatch, models.CASCADE, related_name="profiles", db_index=False)
     tier_level = models.PositiveSmallIntegerField()
-    muted = models.CharField(max_length=500, blank=True)
+    muted = models.TextField(blank=True)
     text_only = models.BooleanField()
     tracking = models.CharField(max_length=10)
     variant = models.ForeignKey(Variant, models.PROTECT, null=True, related_name="profiles")
@@ -232,6 +232,7 @@ class Delivery(models.Model):
     tries = models.PositiveSmallIntegerField(default=0, help_text="Hand-overs begun.")
     attempt = models.ForeignKey(Attempt, models.SET_NULL, null=True, related_name="deliveries", db_index=False)
     due_at = models.DateTimeField(null=True, help_text="Not before; empty: at once.")
+    put_off_at = models.DateTimeField(null=True, help_text="When the relay first said later.")
     reply = models.CharField(max_length=300, blank=True, default="", help_text="The relay's or provider's last answer.")
     provider_id = models.CharField(max_length=200, blank=True, default="")
     settled_at = models.DateTimeField(null=True, help_text="When it reached the status it has.")

@@ -55,8 +55,8 @@ class Issue(models.Model):
 class Section(models.Model):
     """A block of an issue, with an audience.
 
-    Deleting a tier leaves the sections that named it with an audience that the gate does not know, so that they are
-    shown to nobody rather than to everybody.
+    Deleting a tier leaves the sections that named it with an audience that the gate does not know, so that everybody
+    sees what a free reader sees.
     """
 
     class AudienceChoice(models.TextChoices):

@@ -13,6 +13,7 @@ from django.db import models
 from django.db.models.functions import Now
 
 from newsletter.content import IssueContent, SectionContent, ThemeContent, TrackingMode, clean_line
+from subscribers import addresses
 
 COLOUR = RegexValidator(r"^#[0-9a-fA-F]{6}\Z", "Write a colour like #0b57d0.")
 LANGUAGE = RegexValidator(r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*\Z", "Write a language like en or pt-BR.")
@@ -38,6 +39,19 @@ def validate_time_zone(value: str) -> None:
         raise ValidationError("Name a time zone like Europe/Berlin.") from error
 
 
+class WebAddressField(models.URLField):  # type: ignore[type-arg]
+    """A URL; one typed into a form without its scheme is taken for https, as Django 6 will."""
+
+    def formfield(self, **kwargs: Any) -> Any:
+        """Django's form field, told which scheme to assume."""
+        return super().formfield(**{"assume_scheme": "https", **kwargs})
+
+    def deconstruct(self) -> tuple[str, str, Any, Any]:
+        """For the database it is Django's own field."""
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django.db.models.URLField", args, kwargs
+
+
 class Newsletter(models.Model):
     """A series one may subscribe to."""
 
@@ -58,7 +72,7 @@ class Newsletter(models.Model):
     postal_address = models.CharField(
         max_length=300, blank=True, help_text="Stands in every mail; the law asks for it."
     )
-    upgrade_url = models.URLField(blank=True, help_text="Where a reader gets a higher tier.")
+    upgrade_url = WebAddressField(blank=True, help_text="Where a reader gets a higher tier.")
     tracking = models.CharField(max_length=10, choices=Tracking, default=Tracking.ANONYMOUS)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
@@ -82,6 +96,9 @@ class Newsletter(models.Model):
             language=self.language,
             postal_address=self.postal_address,
             upgrade_url=self.upgrade_url,
+            from_name=self.sender_name,
+            from_address=_as_sent(self.from_address),
+            reply_to=_as_sent(self.reply_to),
             theme=theme or (saved.content() if saved else ThemeContent()),
             **fields,
         )
@@ -96,6 +113,14 @@ class Newsletter(models.Model):
             sections=(SectionContent(heading="", body=body),),
             single=True,
         )
+
+
+def _as_sent(address: str) -> str:
+    """`address` with its domain in the ASCII form that headers need; as it is where it is no address."""
+    try:
+        return addresses.parse(address).given
+    except addresses.AddressError:
+        return address
 
 
 class Theme(models.Model):
@@ -113,7 +138,7 @@ class Theme(models.Model):
     dark_text = models.CharField(max_length=7, default=ThemeContent.dark_text, validators=[COLOUR])
     dark_muted = models.CharField(max_length=7, default=ThemeContent.dark_muted, validators=[COLOUR])
     font = models.CharField(max_length=200, default=ThemeContent.font, validators=[FONT])
-    logo_url = models.URLField(blank=True, validators=[URLValidator(["http", "https"])])
+    logo_url = WebAddressField(blank=True, validators=[URLValidator(["http", "https"])])
     logo_alt = models.CharField(max_length=100, blank=True)
     width = models.PositiveSmallIntegerField(default=ThemeContent.width)
     footer = models.TextField(blank=True, help_text="Markdown, above the postal address.")

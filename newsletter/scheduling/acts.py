@@ -9,13 +9,14 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef
 from django.db.models.functions import Now
 
-from newsletter import deliveries, preflight, variants
-from newsletter.content import TrackingMode
+from newsletter import deliveries, preflight
+from newsletter.content import IssueContent, TrackingMode
 from newsletter.models import Batch, Delivery, Dispatch, DispatchProfile, Halt, Issue, Newsletter, Revision
 from newsletter.scheduling.clock import resolve, wall_time_in
 from subscribers.models import Subscriber, tier_level_of
 
 Status = Dispatch.Status
+TRIES = 3  # how often an issue that is saved while it is checked is checked anew
 UNDO_WINDOW = dt.timedelta(seconds=10)  # "send now" starts after it
 
 
@@ -27,17 +28,30 @@ def schedule(issue: Issue, at: dt.datetime | None = None, *, spread: dt.timedelt
     """Pin the issue as it stands now into a dispatch, to start at `at`; None means at once.
 
     A naive `at` is read off the clock of the newsletter's time zone; an aware one is turned to that clock. The batches
-    begin evenly over `spread`. Raises
-    NotNow if preflight finds something, the time has passed, or the issue is scheduled or was sent already.
+    begin evenly over `spread`. Raises NotNow if preflight finds something, the time has passed, the issue is scheduled
+    or was sent already, or somebody goes on saving it.
     """
-    with transaction.atomic():
-        issue = Issue.objects.select_for_update().select_related("newsletter").get(pk=issue.pk)
-        dispatch = Dispatch.objects.filter(issue=issue).exclude(status=Status.CANCELLED).first()
+    for _ in range(TRIES):
         refuse_unless_editable(issue)
         content = issue.content()
-        found = preflight.problems(content)
+        found = preflight.problems(content)  # renders, so before the transaction
         if found:
             raise NotNow(" ".join(found))
+        dispatch = _pin(issue, content, at, spread)
+        if dispatch is not None:
+            return dispatch
+    raise NotNow(f"“{issue.title}” is being changed: look at it and try again.")
+
+
+def _pin(issue: Issue, checked: IssueContent, at: dt.datetime | None, spread: dt.timedelta) -> Dispatch | None:
+    """Schedule `checked` as the content of the issue; None where somebody has saved another meanwhile."""
+    with transaction.atomic():
+        locked = Issue.objects.select_for_update(of=("self",), no_key=True)
+        issue = locked.select_related("newsletter").get(pk=issue.pk)
+        dispatch = Dispatch.objects.filter(issue=issue).exclude(status=Status.CANCELLED).first()
+        refuse_unless_editable(issue)
+        if issue.content() != checked:
+            return None
         zone = issue.newsletter.time_zone
         now = dt.datetime.now(dt.UTC)
         at = now if at is None else at
@@ -46,7 +60,7 @@ def schedule(issue: Issue, at: dt.datetime | None = None, *, spread: dt.timedelt
         if due_at < now - dt.timedelta(minutes=1):
             raise NotNow(f"{wall_time:%Y-%m-%d %H:%M} in {zone} has passed: give a time to come.")
         fields = {
-            "revision": Revision.objects.create(issue=issue, data=content.as_json()),
+            "revision": Revision.objects.create(issue=issue, data=checked.as_json()),
             "status": Status.SCHEDULED,
             "wall_time": wall_time.replace(tzinfo=dt.UTC),
             "wall_time_is_second": bool(wall_time.fold),
@@ -65,7 +79,7 @@ def send_single(subscriber: Subscriber, newsletter: Newsletter, *, subject: str,
     """Queue one message to one person, in the look of `newsletter`: a confirmation, a one-time link.
 
     `body` is Markdown. It goes the way of every mail, as an audience of one, and is not tracked. Call it inside the
-    transaction that makes it necessary. Raises rendering.RenderingError.
+    transaction that makes it necessary.
     """
     content = newsletter.single_content(subject=subject, body=body)
     revision = Revision.objects.create(data=content.as_json())
@@ -78,6 +92,7 @@ def send_single(subscriber: Subscriber, newsletter: Newsletter, *, subject: str,
         snapshot_at=Now(),
         candidates=1,
     )
+    # Its variant is rendered by the worker that sends it: no compiler inside the caller's transaction.
     levels = Subscriber.objects.annotate(tier_level=tier_level_of("pk")).values_list("tier_level", flat=True)
     profile = DispatchProfile.objects.create(
         dispatch=dispatch,
@@ -85,7 +100,6 @@ def send_single(subscriber: Subscriber, newsletter: Newsletter, *, subject: str,
         text_only=subscriber.text_only,
         tracking=TrackingMode.OFF.value,
     )
-    variants.ensure(profile, content)
     batch = Batch.objects.create(dispatch=dispatch, number=1)
     Delivery.objects.create(dispatch=dispatch, subscriber=subscriber, profile=profile, batch=batch)
     return dispatch
@@ -133,7 +147,9 @@ def resume(dispatch: Dispatch) -> None:
     ready = Dispatch.objects.filter(pk=dispatch.pk, snapshot_at__isnull=False).exclude(_unrendered())
     to = Status.SENDING if ready.exists() else Status.PREPARING
     seen = Delivery.objects.filter(dispatch=dispatch, status=Delivery.Status.FAILED).count()
-    _move(dispatch, (Status.PAUSED,), to, "It is not paused.", pause_reason="", failures_seen=seen)
+    with transaction.atomic():
+        _move(dispatch, (Status.PAUSED,), to, "It is not paused.", pause_reason="", failures_seen=seen)
+        deliveries.count_anew(dispatch)
 
 
 def cancel(dispatch: Dispatch) -> None:

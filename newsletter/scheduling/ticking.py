@@ -17,6 +17,7 @@ from newsletter.settings import ENV
 
 Status = Dispatch.Status
 GRACE = dt.timedelta(hours=2)  # later than this, ask a human: nobody wants Monday's mail on Tuesday
+LATE = dt.timedelta(days=7)  # no worker sleeps longer
 CHECK_EVERY = dt.timedelta(minutes=1)
 # More new failures than this, and more than this share of what was tried: something is wrong with us, not with readers.
 FAILURES_TO_PAUSE, FAILING_SHARE = 20, 0.05
@@ -130,14 +131,20 @@ def _stop(dispatch: Dispatch, found: list[str]) -> None:
 
 
 def finish() -> None:
-    """SENDING -> SENT where nothing is left to do and the sums agree; a cancelled dispatch ends its last chunks."""
+    """SENDING -> SENT where nothing is left to do and the sums agree; a cancelled dispatch ends its last chunks.
+
+    An answer that comes after that, from a worker that was frozen or cut off, may put rows back into the queue: then
+    the dispatch is SENDING again, or they are skipped where it was cancelled.
+    """
+    late = Delivery.objects.filter(dispatch=OuterRef("pk"), status=Delivery.Status.QUEUED)
+    ended = Dispatch.objects.filter(Exists(late), finished_at__gt=Now() - LATE)
+    ended.filter(status=Status.SENT).update(status=Status.SENDING, finished_at=None)
+    ended.filter(status=Status.CANCELLED).update(finished_at=None)
     busy = Delivery.objects.filter(
         dispatch=OuterRef("pk"), status__in=(Delivery.Status.QUEUED, Delivery.Status.SENDING)
     )
     held = Batch.objects.filter(dispatch=OuterRef("pk"), lease_token__isnull=False)
     for dispatch in Dispatch.objects.filter(status=Status.SENDING):
-        if dispatch.started_at and dispatch.started_at < dt.datetime.now(dt.UTC) - deliveries.STALE:
-            deliveries.give_up_on_put_off(dispatch)
         idle = Dispatch.objects.filter(~Exists(busy), ~Exists(held), pk=dispatch.pk, status=Status.SENDING)
         if not idle.exists():
             continue

@@ -41,7 +41,7 @@ def _shown(content: IssueContent, profile: Profile, links: dict[str, str], *, fo
         gate.view(content, profile), tracking=TrackingMode.OFF, medium=rendering.Medium.WEB, for_reader=for_reader
     )
     table = fields.SlotTable(list(rendered.slots))
-    response = HttpResponse(table.fill(rendered.html, {name: escape(url) for name, url in links.items()}))
+    response = HttpResponse(table.fill(rendered.html, links, quote=escape))
     response["Content-Security-Policy"] = ISSUE_POLICY
     return response
 

@@ -1,7 +1,7 @@
 """Readers from a file: `import_file(path, newsletter)`.
 
     reading   the file as rows: encoding, delimiter, header, what each column means; sees no database
-    storing   rows become subscribers, subscriptions and memberships, in one transaction
+    storing   rows become subscribers, subscriptions and memberships, a transaction for each chunk
 
 The rules, which `reading` and `storing` apply:
 

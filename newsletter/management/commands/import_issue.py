@@ -28,6 +28,7 @@ class Command(commands.Command):
             metavar="HEADING",
             help="Sections for paid readers, with or without their emoji; all others are for everyone.",
         )
+        parser.add_argument("--all-free", action="store_true", help="Every section is for everyone.")
         parser.add_argument("--tease", action="store_true", help="Show others the heading with an upgrade button.")
         parser.add_argument("--keep-headings", action="store_true", help="Keep the headings as standing sections.")
 
@@ -35,13 +36,15 @@ class Command(commands.Command):
         """Store the draft and measure it; refuses what cannot be read and an issue that is no longer a draft."""
         if options["tease"] and not options["paid"]:
             raise CommandError("--tease says what others see of a paid section: name one with --paid.")
+        if options["all_free"] and options["paid"]:
+            raise CommandError("--paid and --all-free contradict each other: give one of them.")
         newsletter = commands.find_newsletter(options["newsletter"])
         path: Path = options["file"]
         stored, parsed = importing.import_issue(
             newsletter,
             _bytes(path),
             filename=path.name,
-            paid=options["paid"],
+            paid=[] if options["all_free"] else options["paid"],
             tease=options["tease"],
             keep_headings=options["keep_headings"],
         )
