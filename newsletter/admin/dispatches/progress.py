@@ -36,13 +36,13 @@ def counts(dispatch: Dispatch) -> dict[str, int]:
         rows = Delivery.objects.filter(dispatch=dispatch).values_list("status").annotate(count=Count("pk")).order_by()
         return dict(rows)
 
-    found: dict[str, int] = cache.get_or_set(f"dispatch {dispatch.pk} counts", count, FRESH_SECONDS) or {}
+    found: dict[str, int] = cache.get_or_set(f"dispatch-{dispatch.pk}-counts", count, FRESH_SECONDS) or {}
     return {status.value: found.get(status.value, 0) for status in Delivery.Status}
 
 
 def report(dispatch: Dispatch) -> dict[str, Any]:
     """`stats.count`, at most once in REPORT_SECONDS for a state it stays in."""
-    key = f"dispatch {dispatch.pk} report {dispatch.status} {dispatch.finished_at}"
+    key = f"dispatch-{dispatch.pk}-report-{dispatch.status}"
     numbers: dict[str, Any] = cache.get_or_set(key, lambda: stats.count(dispatch), REPORT_SECONDS) or {}
     return numbers
 

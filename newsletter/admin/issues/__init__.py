@@ -150,6 +150,7 @@ class IssueAdmin(base.ModelAdmin[Issue]):
     def save_model(self, request: HttpRequest, obj: Issue, form: ModelForm[Issue], change: bool) -> None:
         """Save it, also where only sections changed: `updated_at` says when the whole was last saved. A new issue has a
         section to begin with."""
+        obj.subject = obj.subject or obj.title
         super().save_model(request, obj, form, change)
         if not change:
             Section.objects.create(issue=obj)
