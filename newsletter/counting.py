@@ -9,37 +9,36 @@ from typing import Any
 from django.db import connections
 from django.db.models import QuerySet
 
-FARTHEST = 10_000  # rows counted one by one; beyond them nobody compares the last digits
+FARTHEST = 10_000  # rows counted where the database has no statistics to estimate by
+CHEAP = 5_000  # PostgreSQL's cost of a query up to which counting is a matter of milliseconds
 
 
 @dataclass(frozen=True)
 class Count:
-    """`number` of rows; where it is not `exact`, the planner's estimate or the number at which counting stopped."""
+    """`number` of rows: exact, `estimated` by the planner, or `bounded`: where counting stopped."""
 
     number: int
-    exact: bool = True
     estimated: bool = False
+    bounded: bool = False
 
     def __str__(self) -> str:
-        if self.exact:
-            return f"{self.number:,}"
-        return f"about {_rounded(self.number):,}" if self.estimated else f"more than {self.number:,}"
+        if self.estimated:
+            return f"about {_rounded(self.number):,}"
+        return f"more than {self.number:,}" if self.bounded else f"{self.number:,}"
 
 
 def about(queryset: QuerySet[Any]) -> Count:
-    """The number of rows in `queryset`: exact up to FARTHEST, then what the database's own statistics say.
+    """The number of rows in `queryset`: exact where counting is cheap, else what the database's statistics say.
 
-    On PostgreSQL that is the planner's estimate (from pg_class.reltuples and the columns' histograms); SQLite has none,
-    so there the answer is "more than 10,000".
+    PostgreSQL's planner knows both before it reads a row (from pg_class.reltuples and the columns' histograms). SQLite
+    has no such statistics: it counts to FARTHEST, and beyond that the answer is "more than 10,000".
     """
-    plain = queryset.order_by()
-    counted = plain.values_list("pk")[: FARTHEST + 1].count()
-    if counted <= FARTHEST:
-        return Count(counted)
-    if connections[queryset.db].vendor != "postgresql":
-        return Count(FARTHEST, exact=False)
-    plan = json.loads(plain.explain(format="json"))
-    return Count(max(int(plan[0]["Plan"]["Plan Rows"]), FARTHEST), exact=False, estimated=True)
+    plain = queryset.order_by().values_list("pk")
+    if connections[queryset.db].vendor == "postgresql":
+        plan = json.loads(plain.explain(format="json"))[0]["Plan"]
+        return Count(plain.count()) if plan["Total Cost"] <= CHEAP else Count(int(plan["Plan Rows"]), estimated=True)
+    counted = plain[: FARTHEST + 1].count()
+    return Count(counted) if counted <= FARTHEST else Count(FARTHEST, bounded=True)
 
 
 def _rounded(number: int) -> int:

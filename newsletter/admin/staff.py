@@ -39,6 +39,21 @@ class UserAdmin(ThemedUserAdmin[User]):
 class GroupAdmin(ThemedGroupAdmin):
     """Roles and what each may do. Those of `newsletter.roles` are to be looked at: they are set at every migration."""
 
+    fields = ("name", "permissions")
+
+    def get_fields(self, request: HttpRequest, obj: Group | None = None) -> tuple[str, ...]:
+        """For a role that is only looked at, its permissions as a list."""
+        return self.fields if self.has_change_permission(request, obj) else ("name", "may")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Group | None = None) -> tuple[str, ...]:
+        """The list of permissions is written by us."""
+        return ("may",)
+
+    @admin.display(description="permissions")
+    def may(self, group: Group) -> str:
+        """What the role may do, in Django's words."""
+        return ", ".join(group.permissions.order_by("codename").values_list("name", flat=True))
+
     def has_change_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
         """Not for a role that would be set back."""
         return super().has_change_permission(request, obj) and not (obj and obj.name in roles.ROLES)
