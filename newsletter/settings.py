@@ -34,7 +34,9 @@ class Environment(BaseSettings):
         description="The relay: smtp://user:password@host:port, smtps:// for TLS, smtp+starttls:// for STARTTLS.",
     )
     smtp_timeout: float = Field(30, gt=0, le=300, description="Seconds to wait for the relay at each step.")
-    smtp_connections: int = Field(4, gt=0, le=100, description="Connections to the relay that each sending thread keeps.")
+    smtp_connections: int = Field(
+        4, gt=0, le=100, description="Connections to the relay that each sending thread keeps."
+    )
     smtp_messages_per_connection: int = Field(
         100, gt=0, description="Messages handed over on one connection before another is opened."
     )

@@ -15,7 +15,7 @@ It prints `listening on smtp://127.0.0.1:PORT` and ends with SIGTERM.
 How a mail is treated may stand in the local part of its recipient, whatever follows the hyphen:
 
     refuse550-   that 5xx or 4xx reply to RCPT (later451- is the same)
-    data554-     that reply to DATA
+    data554-     that reply to DATA or BDAT
     final451-    that reply to the finished message
     close421-    421 to RCPT, then the connection is closed
     drop-at-rcpt-, drop-at-data-     the connection is closed without an answer to that command
@@ -28,9 +28,10 @@ How a mail is treated may stand in the local part of its recipient, whatever fol
 
 How every mail is treated: `answers` maps a step (connect EHLO HELO STARTTLS AUTH MAIL RCPT DATA message) to a reply,
 to HANG_UP, or to a function of the `Session` that gives one of them or None (as usual). A function may also wait.
-HANG_UP as the answer to `message` keeps it. `extensions` is what EHLO offers; STARTTLS and AUTH are added where `tls`
-or `credentials` are given. The sink is strict: lines without CRLF, lines over 998 octets and messages without a
-recipient get a 5xx.
+HANG_UP as the answer to `message` keeps it. `extensions` is what EHLO offers (CHUNKING among them makes BDAT work);
+STARTTLS and AUTH are added where `tls` or `credentials` are given. With `cut_at` the first connection is closed once so
+many octets were read of it. The sink is strict: lines without CRLF, lines over 998 octets and messages without a
+recipient get a 5xx, and after a BDAT that failed its envelope stands until RSET (RFC 3030).
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ from typing import IO
 
 HANG_UP = "hang up"
 EXTENSIONS = ("PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE 52428800", "ENHANCEDSTATUSCODES")
+WITH_CHUNKING = (*EXTENSIONS, "CHUNKING")
 _TREATMENT = re.compile(
     r"(?P<once>once-)?(?:(?P<step>refuse|later|data|final)(?P<code>\d{3})-|"
     r"(?P<special>close421|drop-at-rcpt|drop-at-data|drop-before-dot|drop-after-dot|lose-after-dot|slow)-)"
@@ -119,12 +121,14 @@ class SmtpSink:
         implicit_tls: bool = False,
         credentials: tuple[str, str] | None = None,
         mechanisms: Sequence[str] = ("PLAIN", "LOGIN"),
+        cut_at: int | None = None,
     ) -> None:
         self.answers = dict(answers or {})
         self.extensions = list(extensions)
         self.sessions: list[Session] = []
         self._tls, self._implicit_tls = tls, implicit_tls
         self._credentials, self._mechanisms = credentials, mechanisms
+        self._cut_at = cut_at
         self._delay = delay
         self._sync = sync
         self._journal: IO[bytes] | None = journal.open("ab", buffering=0) if journal else None
@@ -243,10 +247,20 @@ class _Conversation:
         self._sink, self._session = sink, session
         self._use(connection)
         self._special = ("", "")
+        self._octets = 0
+        self._chunks = b""
 
     def _use(self, connection: socket.socket) -> None:
         self._socket = connection
         self._file = connection.makefile("rb", buffering=65536)
+
+    def _read(self, size: int = -1) -> bytes:
+        """So many octets, or a line; less where the connection ends or is cut."""
+        octets = self._file.readline() if size < 0 else self._file.read(size)
+        self._octets += len(octets)
+        if self._sink._cut_at is not None and self._session.number == 1 and self._octets > self._sink._cut_at:
+            raise _HungUp
+        return octets
 
     def secure(self) -> None:
         """Go on encrypted."""
@@ -262,7 +276,7 @@ class _Conversation:
     def run(self) -> None:
         """Answer until QUIT or the end of the connection."""
         self._say("220 sink ESMTP", step="connect")
-        while line := self._file.readline():
+        while line := self._read():
             command = line.decode("utf-8", "replace").rstrip("\r\n")
             self._session.commands.append(command)
             verb, _, rest = command.partition(" ")
@@ -317,7 +331,7 @@ class _Conversation:
 
     def _ask(self, word: str) -> str:
         self._say(f"334 {base64.b64encode(word.encode()).decode()}")
-        return base64.b64decode(self._file.readline()).decode()
+        return base64.b64decode(self._read()).decode()
 
     def _on_mail(self, rest: str) -> None:
         session = self._session
@@ -364,37 +378,61 @@ class _Conversation:
     def _read_message(self) -> None:
         lines: list[bytes] = []
         fault = "" if self._session.rcpt else "554 5.5.1 no valid recipients"
-        while (line := self._file.readline()) != b".\r\n":
+        while (line := self._read()) != b".\r\n":
             if not line or self._special[0] == "drop-before-dot":
                 raise _HungUp
             if not line.endswith(b"\r\n") or b"\r" in line[:-2] or len(line) > 1000:
                 fault = "550 5.6.0 a line without CRLF or too long"
             lines.append(line[1:] if line.startswith(b".") else line)
-        raw = b"".join(lines)
-        session, special = self._session, self._special
         try:
-            if special[0] == "lose-after-dot":
-                raise _HungUp
-            if special[0] == "slow":
-                time.sleep(self._sink._delay)
-            if special[0] == "message":
-                fault = special[1]
-            told = self._sink.answers.get("message")
-            reply = (told(session) if callable(told) else told) or fault or "250 2.0.0 kept"
-            silent = special[0] == "drop-after-dot" or reply == HANG_UP
-            if silent or reply.startswith("2"):
-                self._sink._keep(session, raw, answered=not silent)
-            if silent:
-                raise _HungUp
-            self._socket.sendall(reply.encode() + b"\r\n")
-            if reply.startswith("421"):
-                raise _HungUp
+            self._finish(b"".join(lines), fault)
         finally:
             self._forget()
 
+    def _on_bdat(self, rest: str) -> None:
+        if "CHUNKING" not in self._sink.extensions:
+            self._say("502 5.5.1 no BDAT here")
+            raise _HungUp
+        size, _, last = rest.partition(" ")
+        if self._special[0] == "drop-at-data":
+            raise _HungUp
+        octets = self._read(1 if self._special[0] == "drop-before-dot" else int(size))
+        if self._special[0] == "drop-before-dot" or len(octets) < int(size):
+            raise _HungUp
+        self._chunks += octets
+        if not self._session.rcpt:
+            self._say("503 5.5.1 RCPT first")
+        elif self._special[0] == "DATA":
+            self._say(self._special[1])
+        elif not last:
+            self._say("250 2.0.0 go on")
+        elif self._finish(self._chunks, ""):
+            self._forget()
+
+    def _finish(self, raw: bytes, fault: str) -> bool:
+        """Answer to a whole message; whether it was taken."""
+        session, special = self._session, self._special
+        if special[0] == "lose-after-dot":
+            raise _HungUp
+        if special[0] == "slow":
+            time.sleep(self._sink._delay)
+        if special[0] == "message":
+            fault = special[1]
+        told = self._sink.answers.get("message")
+        reply = (told(session) if callable(told) else told) or fault or "250 2.0.0 kept"
+        silent = special[0] == "drop-after-dot" or reply == HANG_UP
+        if silent or reply.startswith("2"):
+            self._sink._keep(session, raw, answered=not silent)
+        if silent:
+            raise _HungUp
+        self._socket.sendall(reply.encode() + b"\r\n")
+        if reply.startswith("421"):
+            raise _HungUp
+        return reply.startswith("2")
+
     def _forget(self) -> None:
         self._session.sender = self._session.rcpt = None
-        self._special = ("", "")
+        self._special, self._chunks = ("", ""), b""
 
     def _on_rset(self, _: str) -> None:
         self._forget()

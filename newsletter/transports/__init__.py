@@ -13,7 +13,7 @@ __all__ = ["Outcome", "Result", "Transport", "longest_wait", "open_transport", "
 
 
 class Transport(Protocol):
-    """A way out, with one connection of its own that is kept open: each thread has its own transport."""
+    """A way out, with connections of its own that are kept open: each thread has its own transport."""
 
     @property
     def name(self) -> str:
@@ -28,7 +28,7 @@ class Transport(Protocol):
         """
 
     def close(self) -> None:
-        """Let the connection go; the next `hand_over` opens another."""
+        """Let the connections go; the next `hand_over` opens others."""
 
 
 def open_transport() -> Transport:
@@ -42,7 +42,12 @@ def open_transport() -> Transport:
         return provider.ProviderTransport(ENV.provider)
     from newsletter.transports import smtp
 
-    return smtp.SmtpTransport(ENV.smtp_url, timeout=ENV.smtp_timeout)
+    return smtp.SmtpTransport(
+        ENV.smtp_url,
+        timeout=ENV.smtp_timeout,
+        connections=ENV.smtp_connections,
+        messages_per_connection=ENV.smtp_messages_per_connection,
+    )
 
 
 def longest_wait() -> float:

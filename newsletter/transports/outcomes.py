@@ -9,6 +9,8 @@ from enum import StrEnum
 from newsletter.content import clean_line
 
 MAX_REPLY = 300
+# What holds no address, in any spelling, and is one line: nearly every reply.
+_PLAIN = re.compile(r"[!-<>?A-~]+(?: [!-<>?A-~]+)*")
 _ADDRESS = re.compile(r"""(?:"[^"]*"|[^\s<>"'(),:;\[\]]+)@[^\s<>"'(),:;]+""")
 
 
@@ -27,7 +29,8 @@ class Outcome:
     """What became of one delivery's message.
 
     `reply` is what the other side said, made by `one_line`; `provider_id` the provider's own id of the message or "";
-    `retry_after` the seconds the other side asks to wait, where it does.
+    `retry_after` the seconds to wait before another try, where the other side asks for it or could not be reached.
+    `tried` is False where LATER is about the other side and not this message, which should then lose no try by it.
     """
 
     delivery_id: int
@@ -35,6 +38,7 @@ class Outcome:
     reply: str
     provider_id: str = ""
     retry_after: float | None = None
+    tried: bool = True
 
 
 def one_line(reply: str, *addresses: str) -> str:
@@ -42,6 +46,8 @@ def one_line(reply: str, *addresses: str) -> str:
 
     Addresses stand in one column only; what is noted of a delivery must not bring them back.
     """
+    if _PLAIN.fullmatch(reply):
+        return reply[:MAX_REPLY]
     line = _ADDRESS.sub("(address)", clean_line(reply))
     for address in filter(None, addresses):
         for written in (address, address.replace("@", "=")):  # the second as return addresses spell it

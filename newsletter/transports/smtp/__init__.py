@@ -1,127 +1,157 @@
-"""Hands messages to a relay by SMTP, over one connection that is kept open.
+"""Hands messages to a relay by SMTP, over a few connections that are kept open and driven by one thread.
 
-One transaction per reader. What an error means depends on how far the message had got: until the last byte was given to
-the system nothing was sent and another try is safe; after that only the relay's answer tells.
+One transaction per reader. What an error means depends on how far the message had got: until its last byte was given to
+the system nothing was sent and another try is safe; after that only the relay's answer tells. What happens on one
+connection is in `pipeline`; here is which connections there are, and when the relay itself needs a rest.
 """
 
 from __future__ import annotations
 
-import ipaddress
+import random
+import selectors
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from newsletter import message
 from newsletter.message import Compiled, Reader, Sender
-from newsletter.transports.outcomes import Outcome, Result, one_line
-from newsletter.transports.smtp.connection import Connection, Refused, Relay
-from newsletter.transports.smtp.transaction import TOO_LATE, Verdict, can_take, transact
+from newsletter.transports.outcomes import Outcome, Result
+from newsletter.transports.smtp.load import TOO_LATE, Load
+from newsletter.transports.smtp.pipeline import DEPTH, Pipeline
+from newsletter.transports.smtp.relay import Relay, greeting_name, problems
 
-MESSAGES_PER_CONNECTION = 100  # what large receivers take; more brings 421 from many
+__all__ = ["DEPTH", "GIVE_UP_AFTER", "SmtpTransport", "problems"]
+
 # Connections lost one after the other; then the rest of a chunk waits, or it would wait out a timeout per reader.
 GIVE_UP_AFTER = 3
+SHARE = 5  # waiting messages for each connection there is that make one more worth its opening
+HOLD = 30.0  # seconds without another connection, once the relay did not take one beside those it has
+LONGEST_REST = 300.0  # seconds between two looks at a relay that cannot be reached
 
 
 class SmtpTransport:
-    """One connection to the relay of `url`, opened when first needed and again when it was lost.
+    """At most `connections` to the relay of `url`, opened when needed, each for `messages_per_connection`.
 
-    Not to be shared between threads. Raises ValueError where `url` is not the address of a relay.
+    `timeout` is in seconds and for each step. Not to be shared between threads. Raises ValueError where `url` is not
+    the address of a relay.
     """
 
     name = "smtp"
 
-    def __init__(self, url: str, *, timeout: float) -> None:
+    def __init__(self, url: str, *, timeout: float, connections: int = 1, messages_per_connection: int = 100) -> None:
         self._relay = Relay.from_url(url)
         self._timeout = timeout
-        self._connection: Connection | None = None
+        self._most = connections
+        self._messages_per_connection = messages_per_connection
+        self._selector = selectors.DefaultSelector()
+        self._watched: dict[Pipeline, tuple[int, ...]] = {}  # what the selector knows of each
+        self._serves = False  # whether the last that was heard of the relay was an answer to a message
         self._lost_in_a_row = 0
+        self._rests = 0
+        self._rests_until = self._holds_until = 0.0
+        self._reason = ""
 
     def hand_over(
         self, compiled: Compiled, sender: Sender, readers: Sequence[Reader], *, deadline: float
     ) -> list[Outcome]:
         """See `transports.Transport.hand_over`."""
+        load = Load(partial(message.assemble, compiled), sender.address, readers, deadline=deadline)
         self._lost_in_a_row = 0
-        outcomes: list[Outcome] = []
-        for reader in readers:
-            if time.monotonic() >= deadline:
-                verdict = Verdict(Result.LATER, TOO_LATE)
-            elif outcomes and outcomes[-1].result == Result.SENDER_REFUSED:
-                verdict = Verdict(Result.SENDER_REFUSED, outcomes[-1].reply)
-            elif self._lost_in_a_row >= GIVE_UP_AFTER:
-                verdict = Verdict(Result.LATER, f"Not tried: the relay was lost {GIVE_UP_AFTER} times running.")
-            else:
-                verdict = self._deliver(compiled, sender, reader, deadline)
-            outcomes.append(Outcome(reader.delivery_id, verdict.result, one_line(verdict.reply, reader.address)))
-        return outcomes
+        try:
+            for pipeline in self._watched:
+                pipeline.wake()
+            while load.left:
+                self._turn(load, greeting_name(sender.domain))
+        except BaseException:
+            self.close()  # what is under way belongs to no load any more
+            raise
+        return load.outcomes()
 
     def close(self) -> None:
-        """Say QUIT and let the connection go; the next `hand_over` opens another."""
-        self._drop(politely=True)
+        """Say QUIT and let the connections go; the next `hand_over` opens others."""
+        for pipeline in list(self._watched):
+            self._forget(pipeline)
+            pipeline.connection.close(politely=pipeline.idle)
+        self._selector.close()
+        self._selector = selectors.DefaultSelector()
 
-    def _deliver(self, compiled: Compiled, sender: Sender, reader: Reader, deadline: float) -> Verdict:
-        try:
-            octets = message.assemble(compiled, reader)
-        except ValueError as error:
-            return Verdict(Result.REFUSED, str(error))
-        verdict = self._try(sender, reader.address, octets, deadline)
-        if verdict is None:  # a kept connection that the relay had given up meanwhile: a new one is worth a try
-            verdict = self._try(sender, reader.address, octets, deadline)
-        assert verdict is not None, "a new connection always has a verdict"  # noqa: S101
-        self._lost_in_a_row = self._lost_in_a_row + 1 if self._connection is None else 0
-        return verdict
+    def _turn(self, load: Load, name: str) -> None:
+        """Begin what there is room for, wait for something to happen, and act on it."""
+        if load.waiting:
+            if load.late:
+                load.stop(Result.LATER, TOO_LATE)
+            elif (rest := self._rests_until - time.monotonic()) > 0:
+                load.stop(Result.LATER, self._reason, retry_after=rest)
+            for pipeline in self._watched:
+                if pipeline.ready:
+                    pipeline.fill(load)
+            self._open_more(load, name)
+        until = min([pipeline.until for pipeline in self._watched], default=0.0) if load.left else 0.0
+        for key, _ in self._selector.select(min(max(until - time.monotonic(), 0), LONGEST_REST)):
+            key.data.advance(load)
+        now = time.monotonic()
+        for pipeline in list(self._watched):
+            if pipeline.until <= now and not pipeline.spent:
+                pipeline.give_up_waiting()
+            if pipeline.answered and not pipeline.over:
+                self._serves, self._lost_in_a_row, self._rests = True, 0, 0
+            if pipeline.over or pipeline.spent:
+                self._let_go(pipeline, load)
+            else:
+                self._watch(pipeline)
 
-    def _try(self, sender: Sender, address: str, octets: bytes, deadline: float) -> Verdict | None:
-        """The verdict of one transaction; None where nothing was sent and the connection had served before."""
-        connection = self._connection
-        if connection is not None and connection.answered >= MESSAGES_PER_CONNECTION:
-            self._drop(politely=True)
-            connection = None
-        try:
-            if connection is None:
-                connection = Connection(self._relay, name=_greeting_name(sender.domain), timeout=self._timeout)
-                self._connection = connection
-            if not can_take(connection, address):
-                return Verdict(Result.REFUSED, "The address is not supported by this route: it needs SMTPUTF8.")
-            verdict = transact(connection, sender.address, address, octets, deadline=deadline)
-        except Refused as error:
-            return Verdict(Result.SENDER_REFUSED, str(error))
-        except OSError as error:
-            self._drop()
-            had_served = connection is not None and connection.answered > 0
-            if had_served and isinstance(error, ConnectionError):
-                return None
-            return Verdict(Result.LATER, str(error) or type(error).__name__)
-        if verdict.close:
-            self._drop()
-        return verdict
+    def _open_more(self, load: Load, name: str) -> None:
+        """Open as many connections as the messages that wait are worth."""
+        while len(self._watched) < self._most and load.waiting:
+            others = len(self._watched)
+            # The first shows whether the relay takes any.
+            if others and (
+                not self._serves or len(load.waiting) < SHARE * others or time.monotonic() < self._holds_until
+            ):
+                return
+            pipeline = Pipeline(self._relay, name=name, timeout=self._timeout, most=self._messages_per_connection)
+            self._watched[pipeline] = (-1, 0, 0)
+            self._watch(pipeline)
 
-    def _drop(self, *, politely: bool = False) -> None:
-        if self._connection is not None:
-            self._connection.close(politely=politely)
-            self._connection = None
+    def _watch(self, pipeline: Pipeline) -> None:
+        """See to it that the selector waits for what `pipeline` waits for."""
+        connection = pipeline.connection
+        wanted = (connection.fileno(), connection.waits_for, connection.number)
+        if (before := self._watched[pipeline]) != wanted:
+            if before[0] >= 0:
+                self._selector.unregister(before[0])
+            if wanted[0] >= 0:
+                self._selector.register(*wanted[:2], pipeline)
+            self._watched[pipeline] = wanted
 
+    def _forget(self, pipeline: Pipeline) -> None:
+        number = self._watched.pop(pipeline)[0]
+        if number >= 0:
+            self._selector.unregister(number)
 
-def problems(url: str) -> list[str]:
-    """What is wrong with `url` as SMTP_URL, a sentence each; empty when it can be used."""
-    try:
-        relay = Relay.from_url(url)
-    except ValueError as error:
-        return [str(error)]
-    if relay.user and not relay.security and not _is_this_machine(relay.host):
-        return ["SMTP_URL would send its password in the clear: write smtps:// or smtp+starttls://."]
-    return []
+    def _let_go(self, pipeline: Pipeline, load: Load) -> None:
+        """The end of a connection: was it its time, its own trouble, or the relay's?"""
+        self._forget(pipeline)
+        reason = pipeline.over
+        pipeline.let_go(load)
+        if pipeline.answered:
+            return
+        if self._serves and self._watched:
+            self._holds_until = time.monotonic() + HOLD
+            return
+        self._serves = False
+        self._lost_in_a_row += 1
+        if pipeline.refusal:
+            load.stop(Result.SENDER_REFUSED, pipeline.refusal)
+        elif not pipeline.opened:
+            self._rest(load, reason)
+        elif self._lost_in_a_row >= GIVE_UP_AFTER:
+            self._rest(load, f"Not tried: the relay was lost {GIVE_UP_AFTER} times running, the last time: {reason}")
 
-
-def _greeting_name(domain: str) -> str:
-    """`domain` as EHLO wants it (RFC 5321 section 4.1.3): a name, or an address literal."""
-    try:
-        address = ipaddress.ip_address(domain)
-    except ValueError:
-        return domain.encode("idna").decode("ascii")
-    return f"[IPv6:{address}]" if address.version == 6 else f"[{address}]"
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    def _rest(self, load: Load, reason: str) -> None:
+        """Leave the relay in peace for a while, longer each time; what waits loses no try by it."""
+        self._rests += 1
+        rest = min(2.0 ** min(self._rests - 1, 20), LONGEST_REST) * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load
+        self._rests_until = time.monotonic() + rest
+        self._reason = reason
+        load.stop(Result.LATER, reason, retry_after=rest)

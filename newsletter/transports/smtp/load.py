@@ -1,0 +1,124 @@
+"""The messages of one hand-over: which wait, which are under way, what became of each."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from newsletter.message import Reader
+from newsletter.transports.outcomes import Outcome, Result, one_line
+from newsletter.transports.smtp.replies import Reply
+
+TOO_LATE = "The lease ran out before this message could leave."
+TRIES = 2  # times that one message may be the first that a lost connection leaves without an answer
+
+
+class Message:
+    """One reader's message on its way.
+
+    `steps` are the answers that are due, `at` how many came. `refused` is the first that said no, `by_sender` whether
+    that was about the sender. `begun` is when its octets began to leave (0 before that); once the system took more
+    than `doubt_from` octets of the connection, the last of them may have left.
+    """
+
+    __slots__ = ("at", "begun", "by_sender", "doubt_from", "index", "losses", "octets", "reader", "refused", "steps")
+
+    def __init__(self, index: int, reader: Reader) -> None:
+        self.index = index
+        self.reader = reader
+        self.octets = b""
+        self.losses = 0
+        self.start_over(())
+
+    def start_over(self, steps: Sequence[str]) -> None:
+        """Begin on a connection that answers in `steps`."""
+        self.steps = steps
+        self.at = 0
+        self.refused: Reply | None = None
+        self.by_sender = False
+        self.begun = 0.0
+        self.doubt_from: int | None = None
+
+
+class Load:
+    """What one call hands over: `waiting` in their order, `left` those without an outcome, `sender` their address.
+
+    `make` makes a reader's octets and raises ValueError where there is no message to make; `deadline` is on the clock
+    of `time.monotonic`.
+    """
+
+    def __init__(
+        self, make: Callable[[Reader], bytes], sender: str, readers: Sequence[Reader], *, deadline: float
+    ) -> None:
+        self._make = make
+        self._deadline = deadline
+        self._outcomes: list[Outcome | None] = [None] * len(readers)
+        self._stop: tuple[Result, str] | None = None
+        self._tried = True
+        self._retry_after: float | None = None
+        self.sender = sender
+        self.waiting = deque(map(Message, range(len(readers)), readers))
+        self.left = len(readers)
+
+    @property
+    def late(self) -> bool:
+        """Whether nothing more may begin to leave."""
+        return time.monotonic() >= self._deadline
+
+    def next(self, *, utf8: bool) -> Message | None:
+        """The next message to begin with, its octets made; `utf8` says whether any address can go (RFC 6531)."""
+        if self._stop is None and self.late:
+            self.stop(Result.LATER, TOO_LATE)
+        while self.waiting and self._stop is None:
+            message = self.waiting.popleft()
+            if not utf8 and not message.reader.address.isascii():
+                self.settle(message, Result.REFUSED, "The address is not supported by this route: it needs SMTPUTF8.")
+                continue
+            try:
+                message.octets = message.octets or self._make(message.reader)
+            except ValueError as error:
+                self.settle(message, Result.REFUSED, str(error))
+                continue
+            return message
+        return None
+
+    def settle(
+        self, message: Message, result: Result, reply: str, *, tried: bool = True, retry_after: float | None = None
+    ) -> None:
+        """Note what became of `message`; an outcome is final."""
+        assert self._outcomes[message.index] is None, "one outcome each"  # noqa: S101
+        said = one_line(reply, message.reader.address)
+        self._outcomes[message.index] = Outcome(
+            message.reader.delivery_id, result, said, tried=tried, retry_after=retry_after
+        )
+        message.octets = b""
+        self.left -= 1
+
+    def put_back(self, message: Message, reply: str, *, blamed: bool) -> None:
+        """`message` certainly was not sent: let it wait again, in front.
+
+        `blamed` says that the connection was lost when this one was due and may be the reason: then only TRIES times.
+        """
+        message.losses += blamed
+        if message.losses >= TRIES:
+            self.settle(message, Result.LATER, reply)
+        elif self._stop is not None:
+            self._settle_stopped(message)
+        else:
+            self.waiting.appendleft(message)
+
+    def stop(self, result: Result, reply: str, *, tried: bool = False, retry_after: float | None = None) -> None:
+        """Begin no other message: all that wait come to `result`."""
+        self._stop = (result, reply)
+        self._tried, self._retry_after = tried, retry_after
+        while self.waiting:
+            self._settle_stopped(self.waiting.popleft())
+
+    def _settle_stopped(self, message: Message) -> None:
+        assert self._stop is not None, "only after stop()"  # noqa: S101
+        self.settle(message, *self._stop, tried=self._tried, retry_after=self._retry_after)
+
+    def outcomes(self) -> list[Outcome]:
+        """What became of each, in the order of the readers; once none is `left`."""
+        return [outcome for outcome in self._outcomes if outcome is not None]
