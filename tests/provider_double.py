@@ -53,9 +53,13 @@ def fields_of(body: bytes, kind: str) -> dict[str, Any]:
     if kind.startswith("multipart/form-data"):
         form = BytesParser(policy=HTTP).parsebytes(b"Content-Type: " + kind.encode() + b"\r\n\r\n" + body)
         assert isinstance(form, EmailMessage)
-        return {
-            str(part.get_param("name", header="content-disposition")): part.get_content() for part in form.iter_parts()
-        }
+        found: dict[str, list[str]] = {}
+        for part in form.iter_parts():
+            octets = part.get_payload(decode=True)
+            assert isinstance(octets, bytes)
+            name = str(part.get_param("name", header="content-disposition"))
+            found.setdefault(name, []).append(octets.decode())
+        return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
     return {name: values[0] for name, values in parse_qs(body.decode(), keep_blank_values=True).items()}
 
 

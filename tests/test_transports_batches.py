@@ -351,11 +351,11 @@ def test_nothing_that_people_write_is_a_merge_field(name: str, before: str, afte
     before, after = (text.replace("\N{WORD JOINER}", "") for text in (before, after))
     text, page = before + marker + after, html.escape(before) + marker + html.escape(after)
     compiled = message.compile(Rendered("s", "", page, text, tuple(table.slots), (), 0, (), ()), make_sender())
-    made = Merged(name, compiled)
     reader = message.Reader(
         **{**vars(make_reader()), "values": {"name": value, "unsubscribe_url": "https://x.example/"}}
     )
-    values = made.values(reader)
+    made = Merged(name, compiled, [reader])
+    values = made.values[reader.delivery_id]
     if values is None:
         return
     fields = [BATCHES[name].placeholder.replace("KEY", key) for key in values]

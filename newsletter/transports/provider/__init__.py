@@ -11,17 +11,15 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from anymail.exceptions import AnymailError, AnymailRecipientsRefused  # type: ignore[import-untyped]
 from anymail.message import AnymailMessage  # type: ignore[import-untyped]
-from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from newsletter.message import Compiled, Reader, Sender
 from newsletter.transports.outcomes import Outcome, Result, one_line
-from newsletter.transports.provider import answers, mails, merging
+from newsletter.transports.provider import answers, backends, mails, merging
 from newsletter.transports.provider.answers import Answer
 
 if TYPE_CHECKING:
@@ -80,7 +78,9 @@ class ProviderTransport:
         mail = plan.mail(group, key)
         try:
             if self._backend is None:
-                backend = _backend(self.name)
+                if self.name not in PROVIDERS:
+                    raise ImproperlyConfigured(problems(self.name)[0])
+                backend = backends.make(self.name)
                 backend.open()
                 self._backend = backend
             if self.name == "resend" and key:
@@ -100,36 +100,30 @@ class _Plan:
 
     def __init__(self, name: str, compiled: Compiled, sender: Sender, readers: Sequence[Reader]) -> None:
         self.name, self.compiled, self.sender = name, compiled, sender
-        batch = merging.BATCHES.get(name) if len(readers) > 1 else None
-        self.merged = merging.Merged(name, compiled) if batch else None
-        self.headers: dict[str, dict[str, str]] = {}
-        self.values: dict[str, dict[str, str]] = {}
+        self.headers: dict[int, dict[str, str]] = {}
         self.refused: dict[int, Answer] = {}
-        together: list[Reader] = []
-        self.groups: list[Sequence[Reader]] = []
+        able: list[Reader] = []
         for reader in readers:
             try:
-                self.headers[reader.address] = mails.own_headers(sender, reader)
+                self.headers[reader.delivery_id] = mails.own_headers(sender, reader)
+                able.append(reader)
             except ValueError as error:  # no address, or no link to unsubscribe
                 self.refused[reader.delivery_id] = Answer(Result.REFUSED, str(error))
-                continue
-            values = self.merged.values(reader) if self.merged else None
+        self.merged = merging.Merged(name, compiled, able) if name in merging.BATCHES and len(able) > 1 else None
+        self.groups: list[list[Reader]] = [[reader] for reader in able]
+        if self.merged:
             # django-anymail finds a reader's values by the address as it encodes it.
-            if values is None or not reader.address.isascii():
-                self.groups.append([reader])
-            else:
-                self.values[reader.address] = values
-                together.append(reader)
-        if batch:
-            most = batch.most
-            self.groups[:0] = [together[start : start + most] for start in range(0, len(together), most)]
+            fits = {each.delivery_id: each.address.isascii() and self.merged.values[each.delivery_id] for each in able}
+            together = [reader for reader in able if fits[reader.delivery_id]]
+            most = self.merged.batch.most
+            self.groups = [together[start : start + most] for start in range(0, len(together), most)]
+            self.groups += [[reader] for reader in able if not fits[reader.delivery_id]]
 
     def mail(self, group: Sequence[Reader], key: uuid.UUID | None) -> AnymailMessage:
         if len(group) == 1 or self.merged is None:
-            return mails.for_one(self.name, self.compiled, self.sender, group[0], self.headers[group[0].address], key)
-        values = {reader.address: self.values[reader.address] for reader in group}
-        headers = {reader.address: self.headers[reader.address] for reader in group}
-        return mails.for_many(self.merged, self.sender, group, values, headers, key)
+            own = self.headers[group[0].delivery_id]
+            return mails.for_one(self.name, self.compiled, self.sender, group[0], own, key)
+        return mails.for_many(self.merged, self.sender, group, self.headers, key)
 
 
 def _why_not(calls: Sequence[Sequence[Answer]], deadline: float) -> Answer | None:
@@ -163,20 +157,7 @@ def problems(name: str) -> list[str]:
     if name not in PROVIDERS:
         return [f"PROVIDER is “{name}”, which is none of: {', '.join(sorted(PROVIDERS))}."]
     try:
-        _backend(name)
+        backends.make(name)
     except ImproperlyConfigured as error:
         return [f"PROVIDER {name} cannot be used: {answers.first_line(error)}"]
     return []
-
-
-def _backend(name: str) -> AnymailBaseBackend:
-    if name not in PROVIDERS:
-        raise ImproperlyConfigured(problems(name)[0])
-    options: dict[str, Any] = {}
-    if name == "amazon_ses":
-        # boto3 would repeat a call that got no answer, and a reader could get two mails.
-        given = settings.ANYMAIL.get("AMAZON_SES_CLIENT_PARAMS", {})
-        once = {"retries": {"total_max_attempts": 1}, "read_timeout": settings.EMAIL_TIMEOUT}
-        options["client_params"] = {**given, "config": {**given.get("config", {}), **once}}
-    backend: AnymailBaseBackend = import_module(f"anymail.backends.{name}").EmailBackend(**options)
-    return backend

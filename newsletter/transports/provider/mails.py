@@ -5,8 +5,10 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from anymail.message import AnymailMessage  # type: ignore[import-untyped]
+from anymail.utils import EmailAddress  # type: ignore[import-untyped]
 
 from newsletter import message
 from newsletter.content import clean_line
@@ -51,27 +53,26 @@ def for_many(
     merged: Merged,
     sender: Sender,
     readers: Sequence[Reader],
-    values: Mapping[str, Mapping[str, str]],
-    headers: Mapping[str, dict[str, str]],
+    headers: Mapping[int, dict[str, str]],
     key: uuid.UUID | None,
 ) -> AnymailMessage:
-    """The message for `readers`, to be merged by the provider with their `values` and `headers`, both by address."""
-    common = _headers(sender)
+    """The message for `readers`, for the provider to merge with their values and `headers`, both by delivery."""
+    common: dict[str, str] = _headers(sender)
+    shared: dict[str, str] = {}
     if merged.batch.whole_headers:
-        headers = {address: common | own for address, own in headers.items()}
-        common = {}
+        common, shared = {}, common
     mail = _mail(
         merged.name,
         sender,
         subject=merged.subject,
         body=merged.text,
-        to=[_mailbox(reader.name, reader.address) for reader in readers],
+        to=[_address(reader) for reader in readers],
         headers=common | _idempotency(merged.name, key),
     )
     if merged.html is not None:
         mail.attach_alternative(merged.html, "text/html")
-    mail.merge_data = values
-    mail.merge_headers = headers
+    mail.merge_data = {reader.address: merged.values[reader.delivery_id] for reader in readers}
+    mail.merge_headers = {reader.address: shared | headers[reader.delivery_id] for reader in readers}
     mail.merge_metadata = {reader.address: {"delivery_id": str(reader.delivery_id)} for reader in readers}
     if merged.batch.extra:
         mail.esp_extra = merged.batch.extra
@@ -96,7 +97,7 @@ def _idempotency(name: str, key: uuid.UUID | None) -> dict[str, str]:
 
 
 def _mail(
-    name: str, sender: Sender, *, subject: str, body: str, to: list[str], headers: dict[str, str]
+    name: str, sender: Sender, *, subject: str, body: str, to: list[Any], headers: dict[str, str]
 ) -> AnymailMessage:
     mail = AnymailMessage(
         subject=subject,
@@ -109,6 +110,12 @@ def _mail(
     if name in SWITCHES_TRACKING:
         mail.track_opens = mail.track_clicks = False
     return mail
+
+
+def _address(reader: Reader) -> EmailAddress:
+    """What `_mailbox` writes, parsed; `own_headers` has seen to it that it is an address."""
+    username, _, domain = reader.address.rpartition("@")
+    return EmailAddress(clean_line(reader.name), username=username, domain=domain)
 
 
 def _mailbox(display_name: str, address: str) -> str:

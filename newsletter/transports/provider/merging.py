@@ -7,8 +7,9 @@ provider's fields in place of our slots, and the values by reader.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from newsletter.content import clean_line
@@ -58,6 +59,7 @@ _OPENING = {
 }
 # What one provider or another escapes in HTML.
 _ESCAPED = re.compile("[&<>\"'`=]")
+_MAY_MERGE = re.compile("[{%*]")
 # Beside a field of ours: what would lengthen it.
 _BESIDE = {"{": re.compile(r"\{\Z|\A\}"), "%": re.compile(r"%\Z")}
 
@@ -68,36 +70,61 @@ def plain(text: str, name: str, *, as_html: bool) -> str:
 
 
 class Merged:
-    """A compiled variant as `name`'s templates; `subject`, `text` and `html` (None without) are ready for its API."""
+    """A compiled variant as `name`'s templates for `readers`: `subject`, `text` and `html` (None without) are ready for
+    its API, `values` are the readers' by delivery, by key; None for those whose values might be escaped twice."""
 
-    def __init__(self, name: str, compiled: Compiled) -> None:
-        self.name, self.batch = name, BATCHES[name]
-        self._keys: dict[tuple[Slot, bool], str] = {}
-        self.subject = clean_line(self._template(compiled.subject, as_html=False))
-        self.text = self._template(compiled.text, as_html=False)
-        self.html = self._template(compiled.html, as_html=True) if compiled.html is not None else None
+    def __init__(self, name: str, compiled: Compiled, readers: Sequence[Reader]) -> None:
+        batch = BATCHES[name]
+        written = list(dict.fromkeys(_slots(compiled.subject) + _slots(compiled.text)))
+        in_html = list(dict.fromkeys(_slots(compiled.html or ())))
+        self.name, self.batch = name, batch
+        self.values: dict[int, dict[str, str] | None] = {}
+        as_text = {slot: _column(slot, readers, name, as_html=False) for slot in written}
+        as_html = {slot: _column(slot, readers, name, as_html=True) for slot in in_html}
+        columns: dict[str, list[str]] = {}
+        keys: dict[bool, dict[Slot, str]] = {True: {}, False: {}}
+        for html, found in ((False, as_text), (True, as_html)):
+            for slot, column in found.items():
+                # Most values are the same in text and HTML: said once.
+                same = html and as_text.get(slot) == column
+                keys[html][slot] = keys[False][slot] if same else f"{'h' if html else 't'}{len(columns)}"
+                columns[keys[html][slot]] = column
+        unclear = set() if batch.verbatim else set(keys[True].values())
+        names = list(columns)
+        for reader, row in zip(readers, zip(*columns.values(), strict=True), strict=True):
+            values = dict(zip(names, row, strict=True))
+            clear = not any(_ESCAPED.search(values[key]) for key in unclear)
+            self.values[reader.delivery_id] = values if clear else None
+        self.subject = clean_line(self._template(compiled.subject, keys[False], as_html=False))
+        self.text = self._template(compiled.text, keys[False], as_html=False)
+        self.html = None if compiled.html is None else self._template(compiled.html, keys[True], as_html=True)
 
-    def values(self, reader: Reader) -> dict[str, str] | None:
-        """What stands in the fields for `reader`, by key; None where it might be escaped twice."""
-        found = {}
-        for (slot, as_html), key in self._keys.items():
-            value = bodies.value(slot, reader.values, as_html=as_html)
-            if as_html and not self.batch.verbatim and _ESCAPED.search(value):
-                return None
-            found[key] = plain(value, self.name, as_html=as_html)
-        return found
+    def _template(self, pieces: bodies.Template, keys: Mapping[Slot, str], *, as_html: bool) -> str:
+        literals = iter(_literals(pieces, self.name, as_html=as_html))
+        return "".join(
+            next(literals) if isinstance(piece, str) else self.batch.placeholder.replace("KEY", keys[piece])
+            for piece in pieces
+        )
 
-    def _template(self, pieces: bodies.Template, *, as_html: bool) -> str:
-        return "".join(self._fields(pieces, as_html=as_html))
 
-    def _fields(self, pieces: bodies.Template, *, as_html: bool) -> Iterator[str]:
-        for piece in pieces:
-            if isinstance(piece, str):
-                beside = _BESIDE[self.batch.placeholder[0]]
-                yield _broken(beside, plain(piece, self.name, as_html=as_html), as_html=as_html)
-            else:
-                key = self._keys.setdefault((piece, as_html), f"{'h' if as_html else 't'}{len(self._keys)}")
-                yield self.batch.placeholder.replace("KEY", key)
+def _slots(pieces: bodies.Template) -> list[Slot]:
+    return [piece for piece in pieces if not isinstance(piece, str)]
+
+
+def _column(slot: Slot, readers: Sequence[Reader], name: str, *, as_html: bool) -> list[str]:
+    values = [bodies.value(slot, reader.values, as_html=as_html) for reader in readers]
+    return [plain(value, name, as_html=as_html) if _MAY_MERGE.search(value) else value for value in values]
+
+
+@lru_cache(maxsize=64)
+def _literals(pieces: bodies.Template, name: str, *, as_html: bool) -> tuple[str, ...]:
+    """The text between the slots, the same for every chunk: out of reach of the provider's syntax."""
+    beside = _BESIDE[BATCHES[name].placeholder[0]]
+    return tuple(
+        _broken(beside, plain(piece, name, as_html=as_html), as_html=as_html)
+        for piece in pieces
+        if isinstance(piece, str)
+    )
 
 
 def _broken(pattern: re.Pattern[str], text: str, *, as_html: bool) -> str:
