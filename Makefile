@@ -19,7 +19,7 @@ UV := export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(PIP_S
 LOCK = $(UV) pip compile --quiet pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(UPGRADE)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-sqlite test-postgres check format lock
+.PHONY: help setup demo test test-sqlite test-postgres chaos check format lock screenshots
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ test-sqlite: setup ## The suite on SQLite, with a real Redis
 test-postgres: setup ## The suite on PostgreSQL, with a real Redis
 	$(PYTEST) --database=postgres
 
+chaos: setup ## Break everything sending stands on: 10,000 readers, 100 kills; CHAOS_JSON names a file for the cases
+	@$(BIN)/python -m bench.chaos
+
 check: setup ## Lint, format, types, layers and migrations
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -63,3 +66,6 @@ format: setup ## Put the code into the project's format
 lock: setup ## Write the lock files anew from pyproject.toml; UPGRADE=--upgrade takes newer versions
 	@$(LOCK) -o requirements.lock
 	@$(LOCK) --group dev -o requirements-dev.lock
+
+screenshots: setup ## Take the pictures of the documentation anew: docs/images
+	@PYTHONPATH=. $(BIN)/python docs/screenshots.py

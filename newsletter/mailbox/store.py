@@ -196,7 +196,7 @@ def _row(mail: Incoming) -> tuple[str | bytes, ...]:
         json.dumps(recipients),
         letter.subject,
         letter.sender,
-        " ".join(text[: PREVIEW * 4].split())[:PREVIEW],
+        " ".join(word for word in text[: PREVIEW * 4].split() if word.strip("=-_*"))[:PREVIEW],  # no ruled lines
         _folded("\n".join([*recipients, letter.sender, letter.to, letter.subject, text])),
         mail.raw,
     )

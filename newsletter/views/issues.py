@@ -5,6 +5,7 @@ No reader's name stands in it, and nothing in it is tracked: the page has been a
 
 from __future__ import annotations
 
+import re
 from html import escape
 
 from django.conf import settings
@@ -22,6 +23,8 @@ from newsletter.views import readers
 from newsletter.views.pages import NotFound, page, private
 from subscribers.models import Subscriber, tier_level_of
 
+# The element around all that is seen (layout.mjml): in a browser it is the page's main landmark.
+_AROUND_ALL = re.compile(r'<div(?=[^>]*\sclass="page")')
 PUBLISHED = (Dispatch.Status.SENDING, Dispatch.Status.SENT)
 
 
@@ -41,7 +44,8 @@ def _shown(content: IssueContent, profile: Profile, links: dict[str, str], *, fo
         gate.view(content, profile), tracking=TrackingMode.OFF, medium=rendering.Medium.WEB, for_reader=for_reader
     )
     table = fields.SlotTable(list(rendered.slots))
-    response = HttpResponse(table.fill(rendered.html, links, quote=escape))
+    html = _AROUND_ALL.sub('<div role="main"', rendered.html, count=1)
+    response = HttpResponse(table.fill(html, links, quote=escape))
     response["Content-Security-Policy"] = ISSUE_POLICY
     return response
 
