@@ -1,6 +1,6 @@
 """Rows: fields, states, constraints and querysets. The rules that change them live in the modules named after them."""
 
-from newsletter.models.dispatches import Attempt, Batch, Delivery, Dispatch, DispatchProfile, Halt, Variant
+from newsletter.models.dispatches import Attempt, Batch, Delivery, Dispatch, DispatchProfile, Halt, SendingDay, Variant
 from newsletter.models.events import Event
 from newsletter.models.issues import Issue, Revision, Section
 from newsletter.models.newsletters import Newsletter, StandingSection, Theme
@@ -17,6 +17,7 @@ __all__ = [
     "Newsletter",
     "Revision",
     "Section",
+    "SendingDay",
     "StandingSection",
     "Theme",
     "Variant",

@@ -201,6 +201,23 @@ class Attempt(models.Model):
         return f"Attempt {self.pk} by {self.worker}"
 
 
+class SendingDay(models.Model):
+    """A day (UTC) in the warming up of a sending domain: what may be handed over, and what became of it."""
+
+    domain = models.CharField(max_length=255)
+    day = models.DateField()
+    cap = models.PositiveIntegerField(help_text="How many may be handed over.")
+    taken = models.PositiveIntegerField(default=0, help_text="How many were claimed for it.")
+    accepted = models.PositiveIntegerField(default=0)
+    refused = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["domain", "day"], name="one_row_per_domain_and_day")]
+
+    def __str__(self) -> str:
+        return f"{self.domain} on {self.day}: {self.taken} of {self.cap}"
+
+
 class DeliveryQuerySet(models.QuerySet["Delivery"]):
     def due(self) -> Self:
         """Queued and not to wait any longer, by the database's clock."""
