@@ -127,11 +127,11 @@ def demo() -> Iterator[str]:
 
 def log_in(page: Page, site: str) -> None:
     """Into the admin, with the name and password of the demo."""
-    page.goto(f"{site}/admin/login/")
+    page.goto(f"{site}/admin/")
     page.fill("[name=username]", "demo")
     page.fill("[name=password]", "demo")
     page.press("[name=password]", "Enter")
-    page.wait_for_url(f"{site}/admin/")
+    page.wait_for_url(lambda url: "/login/" not in url)
 
 
 def take(browser: Browser, picture: Picture, site: str) -> Path:
