@@ -40,6 +40,10 @@ class Environment(BaseSettings):
     smtp_messages_per_connection: int = Field(
         100, gt=0, description="Messages handed over on one connection before another is opened."
     )
+    dkim_domain: str = Field("", description="Domain that mail is signed for by DKIM, where the relay does not sign.")
+    dkim_keys: Annotated[dict[str, Path], NoDecode] = Field(
+        {}, description="DKIM keys, files in PEM form by selector: `news1:/keys/rsa.pem,news2:/keys/ed25519.pem`."
+    )
     provider: str = Field("", description="An e-mail provider of django-anymail by name, in place of SMTP: mailgun …")
     anymail: dict[str, Any] = Field({}, description="The provider's settings for django-anymail, as a JSON object.")
     site_url: str = Field("http://127.0.0.1:8000", description="Where readers reach this site; https in production.")
@@ -77,6 +81,23 @@ class Environment(BaseSettings):
         if any(not number.strip().isdigit() or not 0 < int(number) < 256 or len(key) < 16 for number, _, key in pairs):
             raise ValueError("write it as 1:key,2:key with numbers from 1 to 255 and keys of at least 16 characters")
         return {int(number): key for number, _, key in pairs}
+
+    @field_validator("dkim_domain")
+    @classmethod
+    def _dkim_domain_is_one(cls, value: str) -> str:
+        if value and not re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", value):
+            raise ValueError("write it like example.org, an international name in its xn-- form")
+        return value.lower()
+
+    @field_validator("dkim_keys", mode="before")
+    @classmethod
+    def _split_dkim_keys(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        pairs = [item.strip().partition(":") for item in value.split(",") if item.strip()]
+        if any(not re.fullmatch(r"[A-Za-z0-9.-]+", selector) or not path for selector, _, path in pairs):
+            raise ValueError("write it as selector:file,selector:file")
+        return {selector: path for selector, _, path in pairs}
 
     @field_validator("site_url")
     @classmethod

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from typing import Protocol
 
-from newsletter.message import Compiled, Reader, Sender
+from newsletter.message import Compiled, Reader, Sender, dkim
 from newsletter.settings import ENV
 from newsletter.transports.outcomes import Outcome, Result
 
@@ -20,11 +21,19 @@ class Transport(Protocol):
         """What an Attempt notes: `smtp`, or the provider's name."""
 
     def hand_over(
-        self, compiled: Compiled, sender: Sender, readers: Sequence[Reader], *, deadline: float
+        self,
+        compiled: Compiled,
+        sender: Sender,
+        readers: Sequence[Reader],
+        *,
+        deadline: float,
+        idempotency_key: uuid.UUID | None = None,
     ) -> list[Outcome]:
         """One outcome per reader, in their order. Faults of the network and of the other side are outcomes.
 
         `deadline` is on the clock of `time.monotonic`: no message begins to leave after it; the rest is LATER.
+        Where the other side keeps keys against doing the same twice, it is told those that follow from
+        `idempotency_key` and `readers`; SMTP has none.
         """
 
     def close(self) -> None:
@@ -34,7 +43,7 @@ class Transport(Protocol):
 def open_transport() -> Transport:
     """The transport the settings name: a provider's, else SMTP. Opens no connection yet.
 
-    Raises ImproperlyConfigured or AnymailConfigurationError where `problems` has something to say.
+    Raises ImproperlyConfigured, AnymailConfigurationError or ValueError where `problems` has something to say.
     """
     if ENV.provider:
         from newsletter.transports import provider
@@ -47,6 +56,7 @@ def open_transport() -> Transport:
         timeout=ENV.smtp_timeout,
         connections=ENV.smtp_connections,
         messages_per_connection=ENV.smtp_messages_per_connection,
+        signers=dkim.signers(ENV.dkim_domain, ENV.dkim_keys),
     )
 
 
@@ -63,4 +73,4 @@ def problems() -> list[str]:
         return provider.problems(ENV.provider)
     from newsletter.transports import smtp
 
-    return smtp.problems(ENV.smtp_url)
+    return smtp.problems(ENV.smtp_url) + dkim.problems(ENV.dkim_domain, ENV.dkim_keys)

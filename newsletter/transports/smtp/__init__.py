@@ -10,11 +10,12 @@ from __future__ import annotations
 import random
 import selectors
 import time
+import uuid
 from collections.abc import Sequence
 from functools import partial
 
 from newsletter import message
-from newsletter.message import Compiled, Reader, Sender
+from newsletter.message import Compiled, Reader, Sender, dkim
 from newsletter.transports.outcomes import Outcome, Result
 from newsletter.transports.smtp.load import TOO_LATE, Load
 from newsletter.transports.smtp.pipeline import DEPTH, Pipeline
@@ -33,13 +34,22 @@ class SmtpTransport:
     """At most `connections` to the relay of `url`, opened when needed, each for `messages_per_connection`.
 
     `timeout` is in seconds and for each step. Not to be shared between threads. Raises ValueError where `url` is not
-    the address of a relay.
+    the address of a relay. With `signers` every message is signed by each.
     """
 
     name = "smtp"
 
-    def __init__(self, url: str, *, timeout: float, connections: int = 1, messages_per_connection: int = 100) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float,
+        connections: int = 1,
+        messages_per_connection: int = 100,
+        signers: Sequence[dkim.Signer] = (),
+    ) -> None:
         self._relay = Relay.from_url(url)
+        self._signers = signers
         self._timeout = timeout
         self._most = connections
         self._messages_per_connection = messages_per_connection
@@ -52,10 +62,16 @@ class SmtpTransport:
         self._reason = ""
 
     def hand_over(
-        self, compiled: Compiled, sender: Sender, readers: Sequence[Reader], *, deadline: float
+        self,
+        compiled: Compiled,
+        sender: Sender,
+        readers: Sequence[Reader],
+        *,
+        deadline: float,
+        idempotency_key: uuid.UUID | None = None,
     ) -> list[Outcome]:
         """See `transports.Transport.hand_over`."""
-        load = Load(partial(message.assemble, compiled), sender.address, readers, deadline=deadline)
+        load = Load(partial(self._make, compiled), sender.address, readers, deadline=deadline)
         self._lost_in_a_row = 0
         try:
             for pipeline in self._watched:
@@ -74,6 +90,10 @@ class SmtpTransport:
             pipeline.connection.close(politely=pipeline.idle)
         self._selector.close()
         self._selector = selectors.DefaultSelector()
+
+    def _make(self, compiled: Compiled, reader: Reader) -> bytes:
+        octets = message.assemble(compiled, reader)
+        return dkim.signed(octets, self._signers, reader.date) if self._signers else octets
 
     def _turn(self, load: Load, name: str) -> None:
         """Begin what there is room for, wait for something to happen, and act on it."""
