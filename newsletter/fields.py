@@ -93,6 +93,18 @@ def parse(match: re.Match[str]) -> Slot:
     return Slot(body["name"], given[0] if given else "")
 
 
+def for_nobody(text: str) -> str:
+    """`text` with each merge field as a reader without that value sees it; one that is none stays as written."""
+
+    def shown(match: re.Match[str]) -> str:
+        try:
+            return parse(match).fallback
+        except FieldError:
+            return match[0]
+
+    return FIELD.sub(shown, text)
+
+
 def errors(text: str) -> list[str]:
     """What is wrong with the merge fields in `text`, a sentence each; empty when all is well."""
     found = []

@@ -17,12 +17,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from django.db import InterfaceError, InternalError, OperationalError, connection, transaction
 from django.db.models.functions import Now
 
-from newsletter import deliveries, message, rendering, tracking, transports, variants
-from newsletter.content import IssueContent
+from newsletter import deliveries, message, rates, rendering, tracking, transports, variants, warming
+from newsletter.content import IssueContent, TrackingMode
 from newsletter.models import Attempt, Batch, Delivery, Dispatch, DispatchProfile, Variant
 from newsletter.settings import ENV
 from newsletter.transports import Outcome, Result, Transport
@@ -45,7 +46,8 @@ def send_batch(batch: Batch, *, stopping: Callable[[], bool] = lambda: False) ->
     """Send what is due of `batch`, unless another worker holds it.
 
     Ends when nothing is due, the dispatch is no longer SENDING, TASK_SECONDS have passed or `stopping()`; the
-    chunk in hand is always finished. Safe to call twice, at once or later.
+    chunk in hand is always finished. Where a rate leaves no room it waits, holding its lease. Safe to call twice, at
+    once or later.
     """
     if not _take_lease(batch):
         return Sent()
@@ -53,7 +55,13 @@ def send_batch(batch: Batch, *, stopping: Callable[[], bool] = lambda: False) ->
     sent, failed = Sent(), True
     try:
         while not sent.stop and time.monotonic() - began < TASK_SECONDS and not stopping():
-            chunk = _send_chunk(batch)
+            room = rates.room(_transport().name, ENV.chunk_size)
+            if not room:
+                if not _renew_lease(batch):
+                    break
+                time.sleep(rates.WAIT)
+                continue
+            chunk = _send_chunk(batch, room)
             if not chunk.claimed:
                 break
             sent = Sent(sent.claimed + chunk.claimed, chunk.stop)
@@ -95,9 +103,9 @@ def _give_back_lease(batch: Batch, *, ring_again_at_once: bool) -> None:
     _keep_trying(give_back)
 
 
-def _send_chunk(batch: Batch) -> Sent:
-    """One chunk. Whatever ends it early: rows not begun go back to the queue, answers that came are noted, and only
-    what was in the transport's hands stays SENDING, which `_give_back_lease` takes as a doubt."""
+def _send_chunk(batch: Batch, limit: int) -> Sent:
+    """One chunk of at most `limit`. Whatever ends it early: rows not begun go back to the queue, answers that came are
+    noted, and only what was in the transport's hands stays SENDING, which `_give_back_lease` takes as a doubt."""
     # Taken before the lease is renewed, so that it ends earlier than the lease does by the database's clock; and by as
     # much as one message may wait for its answers.
     deadline = time.monotonic() + ENV.lease_seconds - transports.longest_wait()
@@ -105,30 +113,60 @@ def _send_chunk(batch: Batch) -> Sent:
     with transaction.atomic():
         if not _renew_lease(batch):
             return Sent()
+        day = warming.lock_today(batch.dispatch) if ENV.warm_up else None
+        if day:
+            limit = min(limit, warming.left(day, batch.dispatch))
+        if not limit:
+            Batch.objects.filter(pk=batch.pk).update(due_at=warming.tomorrow())
+            return Sent()
         attempt = Attempt.objects.create(
             batch=batch, worker=worker_name(), transport=transport.name, idempotency_key=uuid.uuid4()
         )
-        if not deliveries.claim(batch, attempt=attempt, limit=ENV.chunk_size):
+        taken = deliveries.claim(batch, attempt=attempt, limit=limit)
+        if not taken:
             attempt.delete()
             return Sent()
+        if day:
+            warming.take(day, taken)
     outcomes: list[Outcome] = []
     begun: dict[int, int] = {}  # tries by delivery
     claimed, stop = 0, ""
     try:
         chunk = deliveries.claimed(attempt)
         claimed = len(chunk)
+        late = _without_room(batch.dispatch, transport.name, chunk)
+        if late:
+            deliveries.postpone(attempt, late)
+            chunk = [delivery for delivery in chunk if delivery.pk not in late]
         tries = {delivery.pk: delivery.tries for delivery in chunk}
         for compiled, sender, readers in _messages(batch, attempt, chunk):
             begun |= {reader.delivery_id: tries[reader.delivery_id] for reader in readers}
-            outcomes += transport.hand_over(compiled, sender, readers, deadline=deadline)
+            outcomes += transport.hand_over(
+                compiled, sender, readers, deadline=deadline, idempotency_key=attempt.idempotency_key
+            )
     except ValueError as error:
         if begun:
             raise
         stop = f"Its mail cannot be made: {error}"
     finally:
         _keep_trying(lambda: _note(attempt, outcomes, begun))
+        if day:
+            _keep_trying(partial(warming.note, day, outcomes, not_begun=taken - len(begun)))
     refused = next((outcome for outcome in outcomes if outcome.result == Result.SENDER_REFUSED), None)
     return Sent(max(claimed, 1), f"The mail server refuses this sender: {refused.reply}" if refused else stop)
+
+
+def _without_room(dispatch: Dispatch, transport: str, chunk: list[Delivery]) -> dict[int, float]:
+    """Those of `chunk` for whom the rates leave no room now, by delivery: the seconds until there should be.
+
+    Who waits for a single message does not wait for the other readers of their domain.
+    """
+    if not (ENV.rate_per_second or ENV.domain_rates):
+        return {}
+    single = dispatch.kind == Dispatch.Kind.SINGLE
+    keys = [delivery.subscriber.address_key for delivery in chunk if delivery.subscriber]
+    waits = rates.waits(transport, ["" if single else key.rpartition("@")[2] for key in keys])
+    return {delivery.pk: wait for delivery, wait in zip(chunk, waits, strict=True) if wait}
 
 
 def _note(attempt: Attempt, outcomes: list[Outcome], begun: dict[int, int]) -> None:
@@ -203,10 +241,22 @@ def reader_of(delivery: Delivery, attempt: Attempt, dispatch: Dispatch, content:
             "first_name": name.split(" ", 1)[0],
             "delivery_token": tracking.delivery_token(delivery.pk),
             **tracking.reader_urls(
-                subscriber.public_id, dispatch.newsletter.public_id, delivery.pk, upgrade_url=content.upgrade_url
+                subscriber.public_id,
+                dispatch.newsletter.public_id,
+                delivery.pk,
+                upgrade_url=_upgrade_url(delivery, dispatch, content),
             ),
         },
     )
+
+
+def _upgrade_url(delivery: Delivery, dispatch: Dispatch, content: IssueContent) -> str:
+    """The link that readers pay by, counted like every other."""
+    mode = delivery.profile.tracking
+    if not content.upgrade_url or mode == TrackingMode.OFF or not tracking.trackable(content.upgrade_url):
+        return content.upgrade_url
+    url = tracking.click_url(dispatch.pk, content.upgrade_url)
+    return f"{url}/{tracking.delivery_token(delivery.pk)}" if mode == TrackingMode.INDIVIDUAL else url
 
 
 _local = threading.local()

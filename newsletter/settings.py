@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
@@ -68,9 +69,25 @@ class Environment(BaseSettings):
         le=1000,
         description="Deliveries claimed and noted at once: what one killed worker can leave in doubt.",
     )
-    retry_seconds: float = Field(60, gt=0, description="First wait before mail that the relay put off is tried again.")
+    rate_per_second: float = Field(
+        0, ge=0, description="Messages a second that all workers together hand over; 0: as many as are taken."
+    )
+    domain_rates: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {}, description="Messages a second to the readers of a domain, as a JSON object."
+    )
+    warm_up: dict[str, date] = Field(
+        {}, description="Sending domains to be warmed up, each with its first day, as a JSON object."
+    )
+    retry_seconds: float = Field(20, gt=0, description="First wait before mail that the relay put off is tried again.")
     mailbox_path: Path | None = Field(None, description="Store of the local mail server; shows the mailbox page.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What is worth logging.")
+
+    @field_validator("domain_rates", "warm_up")
+    @classmethod
+    def _domains_are_lower_case(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if any("@" in domain or "." not in domain for domain in value):
+            raise ValueError("name domains, like example.org")
+        return {domain.lower(): setting for domain, setting in value.items()}
 
     @field_validator("token_keys", mode="before")
     @classmethod
@@ -235,7 +252,9 @@ def _database() -> dict[str, Any]:
     url = ENV.database_url or f"sqlite:///{ENV.data_dir / 'masthead.sqlite3'}"
     database: dict[str, Any] = dict(dj_database_url.parse(url, conn_max_age=600, conn_health_checks=True))
     if database["ENGINE"] == "django.db.backends.sqlite3":
-        Path(database["NAME"]).parent.mkdir(parents=True, exist_ok=True)
+        path = Path(database["NAME"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)  # it holds every reader's address
         database["OPTIONS"] = {
             # IMMEDIATE: a transaction that will write takes its lock first, so two workers wait instead of failing.
             "transaction_mode": "IMMEDIATE",

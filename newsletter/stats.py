@@ -66,11 +66,27 @@ def doubts(dispatch: Dispatch | None, *, limit: int = 1000) -> list[dict[str, An
     return [dict(row) for row in rows.values("id", "subscriber_id", "reply")[:limit]]
 
 
+def put_off(dispatch: Dispatch | None) -> dict[str, Any]:
+    """What the relay said "later" to: `deliveries` (how many), `next_try_at` (ISO) and `reply` of the one that is tried
+    next, or None and "", and `only`: whether nothing else is left to do."""
+    left = Delivery.objects.filter(dispatch=dispatch, status__in=(Status.QUEUED, Status.SENDING))
+    waiting = left.filter(status=Status.QUEUED, put_off_at__isnull=False)
+    first = waiting.order_by("due_at").first()
+    deliveries = waiting.count() if first else 0
+    return {
+        "deliveries": deliveries,
+        "next_try_at": first.due_at.isoformat() if first and first.due_at else None,
+        "reply": first.reply if first else "",
+        "only": deliveries > 0 and left.count() == deliveries,
+    }
+
+
 def full_report(issue: Issue) -> dict[str, Any]:
-    """`report`, with `sums_agree` and the listed `doubts`."""
-    numbers = report(issue)
+    """`report`, with `sums_agree`, what was `put_off`, and the listed `doubts`."""
+    numbers, dispatch = report(issue), issue.dispatches.order_by("-pk").first()
     return {
         **numbers,
         "sums_agree": sums_agree(numbers),
-        "doubts": doubts(issue.dispatches.order_by("-pk").first()),
+        "put_off": put_off(dispatch),
+        "doubts": doubts(dispatch),
     }

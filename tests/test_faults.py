@@ -43,6 +43,7 @@ def kill(program: subprocess.Popen[bytes]) -> None:
 
 def account(dispatch: Dispatch, sink: SmtpSink) -> dict[str, int]:
     """Hold the report against the mail server's own list; returns lost, twice and in_doubt."""
+    dispatch.refresh_from_db()
     report = stats.count(dispatch)
     assert stats.sums_agree(report)
     found = {"lost": 0, "twice": 0, "in_doubt": 0}
@@ -83,17 +84,22 @@ def test_killed_workers_lose_nobody_and_mail_nobody_twice(start: Start, programs
     assert found["in_doubt"] <= CHUNK * workers * KILLS
 
 
-def test_a_worker_asked_to_stop_finishes_its_chunk_and_leaves_no_doubt(start: Start) -> None:
+@pytest.mark.parametrize("programs", [EMBEDDED, CELERY], ids=["embedded", "celery"])
+def test_a_worker_asked_to_stop_finishes_its_chunk_and_leaves_no_doubt(
+    start: Start, programs: list[tuple[str, ...]]
+) -> None:
     weekly = make_newsletter()
     for _ in range(READERS):
         make_reader(weekly)
     with SmtpSink(answers={"message": lambda _: time.sleep(0.02)}) as sink:
         settings = {**QUICK, "SMTP_URL": sink.url}
         dispatch = scheduling.schedule(make_issue(weekly))
-        worker = start(*EMBEDDED[0], **settings)
+        running = [start(*command, **settings) for command in programs]
         until(lambda: sink.count() > 5, "some mails")
-        worker.terminate()
-        worker.wait(20)
+        for program in running:
+            program.terminate()
+        for program in running:
+            program.wait(20)
         report = stats.count(dispatch)
         assert report["unconfirmed"] == report["sending"] == 0
         assert report["sent"] == sink.count()

@@ -16,7 +16,7 @@ from django.test import Client
 from django.urls import URLPattern, get_resolver
 from django.utils import timezone
 
-from newsletter import slugs, theming, tracking
+from newsletter import scheduling, slugs, theming, tracking
 from newsletter.content import ThemeContent
 from newsletter.events import Kind
 from newsletter.models import Delivery, Event, Issue, Newsletter, StandingSection, Theme
@@ -692,7 +692,7 @@ def test_an_issue_is_not_shown_under_another_newsletter(browser: Client) -> None
 def test_issues_are_listed_newest_first_a_page_at_a_time(browser: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(public, "ISSUES_PER_PAGE", 2)
     weekly = make_newsletter(description="What the week <brought>.")
-    titles = [issue_of(make_dispatch(weekly, title=f"Title {number}")).title for number in range(3)]
+    titles = [issue_of(make_dispatch(weekly, readers=1, title=f"Title {number}")).title for number in range(3)]
     first, second = (text_of(browser.get(f"/weekly/?page={number}")) for number in (1, 2))
     assert first.index(titles[2]) < first.index(titles[1])
     assert titles[0] not in first
@@ -930,3 +930,18 @@ def test_an_unknown_newsletter_is_not_found(browser: Client) -> None:
     assert browser.get("/nowhere/").status_code == 404
     assert browser.get("/nowhere/theme.css").status_code == 404
     assert not Newsletter.objects.exists()
+
+
+@pytest.mark.django_db
+def test_merge_fields_show_their_fallback_to_visitors_and_are_escaped(browser: Client) -> None:
+    weekly = make_newsletter()
+    make_reader(weekly)
+    issue = make_issue(weekly, title='For {{ name|default:"you & me" }}')
+    issue.sections.filter(heading="News").update(body='Dear {{ name|default:"R&D <team>" }}')
+    dispatch = scheduling.schedule(issue)
+    scheduling.start_due()
+    scheduling.prepare(dispatch)
+    assert "For you &amp; me" in text_of(browser.get("/weekly/"))
+    page = text_of(browser.get(f"/weekly/{issue.number}/"))
+    assert "R&amp;D &lt;team&gt;" in page
+    assert "{{" not in page

@@ -318,3 +318,24 @@ def test_a_deleted_tier_leaves_its_sections_to_nobody() -> None:
     scheduling.prepare(Dispatch.objects.get(pk=dispatch.pk))
     assert status_of(dispatch) == Status.SENDING
     assert not any("Secret words" in str(variant.data) for variant in dispatch.variants.all())
+
+
+def test_a_newsletter_without_readers_waits_for_some() -> None:
+    weekly = make_newsletter()
+    dispatch = scheduling.schedule(make_issue(weekly))
+    scheduling.start_due()
+    scheduling.prepare(Dispatch.objects.get(pk=dispatch.pk))
+    assert status_of(dispatch) == Status.PAUSED
+    assert "has no readers" in dispatch.pause_reason
+    make_reader(weekly)
+    scheduling.resume(dispatch)
+    scheduling.prepare(Dispatch.objects.get(pk=dispatch.pk))
+    assert status_of(dispatch) == Status.SENDING
+    assert dispatch.deliveries.count() == 1
+
+
+def test_what_is_not_scheduled_cannot_be_unscheduled() -> None:
+    dispatch = scheduling.schedule(make_issue(make_newsletter()), later())
+    scheduling.unschedule(dispatch)
+    with pytest.raises(NotNow, match="not scheduled"):
+        scheduling.unschedule(dispatch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from django.db import OperationalError, connection
 from django.db.models import F
 from django.utils import timezone
 
-from newsletter import deliveries, scheduling, sending, stats, tasks
+from newsletter import deliveries, scheduling, sending, stats, tasks, tracking
 from newsletter.models import Attempt, Batch, Delivery, Dispatch, Event, Newsletter
 from newsletter.settings import ENV
 from newsletter.transports import Outcome, Result
@@ -571,3 +572,19 @@ def test_a_compiled_variant_is_known_by_its_content_not_by_its_row(sink: SmtpSin
     Delivery.objects.update(status="queued", tries=0, attempt=None)
     send(dispatch)
     assert sink.messages(reader.address)[-1].parsed()["Subject"] == "Restored"
+
+
+@pytest.mark.parametrize(("mode", "parts"), [("individual", 2), ("anonymous", 1)])
+def test_the_link_that_readers_pay_by_is_counted(sink: SmtpSink, mode: str, parts: int) -> None:
+    weekly = make_newsletter(tracking=mode, upgrade_url="https://pay.example/?plan=paid")
+    reader = make_reader(weekly).subscriber
+    send(make_dispatch(weekly, paid="Members only"))
+    html = sink.messages(reader.address)[0].parsed().get_body(("html",)).get_content()  # type: ignore[union-attr]
+    assert "https://pay.example" not in html
+    paths = re.findall(r'href="http://127\.0\.0\.1:8000/c/([^"]+)"', html)
+    [path] = [path for path in paths if "pay.example" in _target(path)]
+    assert len(path.split("/")) == parts
+
+
+def _target(path: str) -> str:
+    return tracking.read_click(path.split("/")[0])[1]

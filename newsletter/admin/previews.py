@@ -33,7 +33,7 @@ def mail(content: IssueContent, profile: Profile, *, dark: bool = False, text: b
         return HttpResponse(
             table.fill(rendered.text, values), content_type="text/plain; charset=utf-8", headers=_framed()
         )
-    html = table.fill(rendered.html, {name: escape(url) for name, url in values.items()})
+    html = table.fill(rendered.html, values, quote=escape)
     return HttpResponse(html.replace(_ASKED, _ANSWERED[dark]), headers=_framed())
 
 

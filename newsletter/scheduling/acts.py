@@ -124,7 +124,8 @@ def refuse_unless_editable(issue: Issue) -> None:
 
 def unschedule(dispatch: Dispatch) -> None:
     """SCHEDULED or MISSED -> DRAFT: the undo. Raises NotNow once it has started."""
-    _move(dispatch, (Status.SCHEDULED, Status.MISSED), Status.DRAFT, "It has started: pause or cancel it.", due_at=None)
+    why = "It is not scheduled." if dispatch.status == Status.DRAFT else "It has started: pause or cancel it."
+    _move(dispatch, (Status.SCHEDULED, Status.MISSED), Status.DRAFT, why, due_at=None)
 
 
 def pause(dispatch: Dispatch, reason: str) -> None:

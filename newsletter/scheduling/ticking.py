@@ -23,6 +23,10 @@ CHECK_EVERY = dt.timedelta(minutes=1)
 FAILURES_TO_PAUSE, FAILING_SHARE = 20, 0.05
 
 
+class NobodyThere(RuntimeError):
+    """A newsletter without a single subscription; the message says what to do."""
+
+
 def start_due() -> None:
     """SCHEDULED -> PREPARING where the time has come, -> MISSED where it passed GRACE ago.
 
@@ -49,7 +53,7 @@ def to_prepare() -> list[int]:
 def prepare(dispatch: Dispatch) -> None:
     """PREPARING -> SENDING: snapshot the audience, render every variant it needs. Leased, and safe to repeat.
 
-    An issue that cannot be rendered goes to PAUSED with the reason.
+    An issue that cannot be rendered, or has nobody to go to, is PAUSED with the reason.
     """
     token = uuid.uuid4()
     free = Q(leased_until=None) | Q(leased_until__lt=Now())
@@ -59,10 +63,12 @@ def prepare(dispatch: Dispatch) -> None:
         return
     mine = Dispatch.objects.filter(pk=dispatch.pk, lease_token=token)
     try:
+        if not dispatch.newsletter.subscriptions.exists():
+            raise NobodyThere("The newsletter has no readers yet: import or invite some, then resume.")
         audience.snapshot(dispatch, batch_size=ENV.batch_size)
         variants.ensure_all(dispatch)
         mine.filter(status=Status.PREPARING).update(status=Status.SENDING)
-    except (rendering.RenderingError, audience.SumsDisagree) as error:
+    except (rendering.RenderingError, audience.SumsDisagree, NobodyThere) as error:
         mine.filter(status=Status.PREPARING).update(status=Status.PAUSED, pause_reason=str(error))
     finally:
         mine.update(lease_token=None, leased_until=None)

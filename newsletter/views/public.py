@@ -12,7 +12,7 @@ from django.templatetags.static import static
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
-from newsletter import theming
+from newsletter import fields, theming
 from newsletter.content import ThemeContent
 from newsletter.models import Dispatch, Newsletter, Theme
 from newsletter.views import issues, subscribing
@@ -34,9 +34,11 @@ def newsletter(request: HttpRequest, slug: str) -> HttpResponse:
     shown = Paginator(issues.published(slug), ISSUES_PER_PAGE).get_page(request.GET.get("page"))
     entries = [
         {
-            "content": dispatch.revision.content,
+            "content": (content := dispatch.revision.content),
+            "title": fields.for_nobody(content.title),
+            "preheader": fields.for_nobody(content.preheader),
             "path": issues.public_path(dispatch.issue, slug),
-            "date": dispatch.revision.content.date or _day(dispatch, found),
+            "date": content.date or _day(dispatch, found),
         }
         for dispatch in shown
         if dispatch.issue

@@ -22,6 +22,7 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.html import escape
 
 from newsletter import authoring, fields, importing, rendering, scheduling, wording
 from newsletter.admin import base
@@ -305,4 +306,4 @@ def _preview(content: IssueContent) -> str:
         rendered = rendering.render(previewing.unlocked(content), tracking=TrackingMode.OFF, for_reader=False)
     except rendering.RenderingError as error:
         return str(error)
-    return fields.SlotTable(list(rendered.slots)).fill(rendered.html, {})
+    return fields.SlotTable(list(rendered.slots)).fill(rendered.html, {}, quote=escape)

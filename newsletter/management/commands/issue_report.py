@@ -49,6 +49,11 @@ def report_text(data: dict[str, Any]) -> str:
     text.append(
         "The sums agree." if data["sums_agree"] else "THE SUMS DO NOT AGREE: somebody is lost or counted twice."
     )
+    if data["put_off"]["deliveries"]:
+        text.append(
+            "{deliveries} were put off and are tried again from {next_try_at}, by a worker or `manage.py work`; the"
+            " relay said: {reply}".format(**data["put_off"])
+        )
     if data["doubts"]:
         text.append("In doubt, settle with `manage.py settle_issue`:")
         text += [f"  delivery {row['id']}, subscriber {row['subscriber_id']}: {row['reply']}" for row in data["doubts"]]

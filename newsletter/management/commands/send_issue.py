@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import sys
 import threading
 import time
 from typing import Any
@@ -19,6 +20,8 @@ from newsletter.settings import ENV
 Status = Dispatch.Status
 RUNNING = {Status.SCHEDULED.value, Status.PREPARING.value, Status.SENDING.value}
 PATIENCE = 15.0  # seconds without a step forward before this process takes part in the sending
+WAIT_FOR_LATER = 60.0  # seconds to stay once all that is left is mail that the relay put off
+SECONDS_BETWEEN_LINES = 5.0  # of progress, where no bar can be drawn
 
 
 class Command(commands.Command):
@@ -43,11 +46,17 @@ class Command(commands.Command):
         if not 0 <= options["over"] <= 72:
             raise CommandError("--over takes hours from 0 to 72.")
         spread = dt.timedelta(hours=options["over"])
-        dispatch = scheduling.schedule(issue, _moment(options["at"]), spread=spread)
-        if options["at"]:
+        at = _moment(options["at"])
+        dispatch = issue.dispatches.filter(status__in=(Status.PREPARING, Status.SENDING)).first()
+        if dispatch is None or at:
+            dispatch = scheduling.schedule(issue, at, spread=spread)
+        if at:
             data = {"issue": issue.pk, "dispatch": dispatch.pk, "status": dispatch.status}
             due_at = dispatch.due_at.isoformat() if dispatch.due_at else None
-            text = f"“{issue.title}” is scheduled for {scheduling.when(dispatch)}."
+            text = (
+                f"“{issue.title}” is scheduled for {scheduling.when(dispatch)}. A worker must run then: a Celery worker"
+                " and beat, or `manage.py work`."
+            )
             return Answer(text, {**data, "due_at": due_at})
         self._watch(issue, dispatch, quiet=options["json"])
         data = stats.full_report(issue)
@@ -62,7 +71,7 @@ class Command(commands.Command):
         worker: threading.Thread | None = None
         if not _workers_answer():
             worker = _start_working(stop)
-        moved_at, seen = time.monotonic(), -1
+        moved_at, seen, line_at = time.monotonic(), -1, time.monotonic()
         try:
             with commands.progress_bar() as bar:
                 task = bar.add_task(f"Sending “{issue.title}”", total=None)
@@ -74,14 +83,20 @@ class Command(commands.Command):
                     if worker is None and time.monotonic() - moved_at > PATIENCE:
                         self._say("No worker moves it on; sending from this process.", quiet=quiet)
                         worker = _start_working(stop)
+                    if not sys.stderr.isatty() and time.monotonic() - line_at > SECONDS_BETWEEN_LINES:
+                        line_at = time.monotonic()
+                        self._say(_line(settled, total, stats.put_off(dispatch)), quiet=quiet)
+                    if time.monotonic() - moved_at > WAIT_FOR_LATER and stats.put_off(dispatch)["only"]:
+                        break
                     time.sleep(0.1)
                     dispatch.refresh_from_db()
                 settled, total = _progress(dispatch)
                 bar.update(task, completed=settled, total=total)
         except KeyboardInterrupt:
             raise CommandError(
-                f"Stopped watching; what is left stays queued. `manage.py issue_report {issue.pk}` shows it,"
-                f" `manage.py cancel_issue {issue.pk}` ends it."
+                f"Stopped watching; what is left stays queued. `manage.py send_issue {issue.pk}` goes on with it,"
+                f" as workers do; `manage.py issue_report {issue.pk}` shows it; `manage.py cancel_issue {issue.pk}`"
+                " ends it."
             ) from None
         finally:
             stop.set()
@@ -103,6 +118,14 @@ def _moment(text: str | None) -> dt.datetime | None:
     if moment is None:
         raise CommandError(f"“{text}” is no date and time; write it like 2026-12-24T08:00.")
     return moment
+
+
+def _line(settled: int, total: int | None, put_off: dict[str, Any]) -> str:
+    """Progress in words."""
+    if total is None:
+        return "Preparing …"
+    waiting = f"; {put_off['deliveries']:,} were put off: {put_off['reply']}" if put_off["deliveries"] else ""
+    return f"{settled:,} of {total:,}{waiting}"
 
 
 def _progress(dispatch: Dispatch) -> tuple[int, int | None]:
