@@ -9,7 +9,7 @@ from django.core.cache import cache
 from django.db.models import Count, Sum
 from django.db.models.functions import Now
 
-from newsletter import scheduling, stats
+from newsletter import counting, scheduling, stats
 from newsletter.models import Attempt, Delivery, Dispatch
 
 Status = Dispatch.Status
@@ -41,7 +41,9 @@ def counts(dispatch: Dispatch) -> dict[str, int]:
 
 
 def report(dispatch: Dispatch) -> dict[str, Any]:
-    """`stats.count`, at most once in REPORT_SECONDS for a state it stays in."""
+    """`stats.count`; for a large audience at most once in REPORT_SECONDS for a state it stays in."""
+    if (dispatch.candidates or 0) <= counting.FARTHEST:
+        return stats.count(dispatch)
     key = f"dispatch-{dispatch.pk}-report-{dispatch.status}"
     numbers: dict[str, Any] = cache.get_or_set(key, lambda: stats.count(dispatch), REPORT_SECONDS) or {}
     return numbers

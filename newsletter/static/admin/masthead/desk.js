@@ -62,6 +62,11 @@ document.documentElement.classList.add("scripted");
     });
   }
 
+  // The theme looks for a text field beside each file field; the browser's own, which ours are, has none.
+  function keepPlainFileFields() {
+    for (const input of document.querySelectorAll(".desk input[type=file]")) input.hasChangeListener = true;
+  }
+
   // A section that was just added, and one that is alone, are there to be written: unfold them.
   function unfoldNew() {
     const unfold = (group) => group && group.querySelector("h3 strong")?.click();
@@ -135,6 +140,7 @@ document.documentElement.classList.add("scripted");
     countWords();
     numberPlaces();
     unfoldNew();
+    keepPlainFileFields();
     document.querySelectorAll("[data-follow]").forEach(follow);
   });
 })();
