@@ -41,9 +41,26 @@ _HTML = frozenset(
 )
 LINK_FIELDS = frozenset(name for name in fields.MERGE_FIELDS if name.endswith("_url"))  # may be a link's target
 
+MAX_NESTING = 100  # blocks inside one another; the parser would leave out what is deeper, without a word
+
+
+_CONTAINERS = frozenset({"blockquote_open", "list_item_open", "footnote_reference_open"})
+
+
+class _Parser(MarkdownIt):
+    def validateLink(self, url: str) -> bool:
+        """Every address makes a link: where none may lead, rendering leaves the label and warns of the address."""
+        return True
+
+
+def parser(**options: object) -> MarkdownIt:
+    """A parser for the one flavour of Markdown there is here, without plugins; `options` are markdown-it's."""
+    made = _Parser("commonmark", {"html": True, "maxNesting": MAX_NESTING, **options})
+    return made.enable(["table", "strikethrough"])
+
+
 _PARSER = (
-    MarkdownIt("commonmark", {"html": True})
-    .enable(["table", "strikethrough"])
+    parser()
     .use(footnote_plugin)
     .use(tasklists_plugin)
     .use(attrs_plugin, after=("image", "link_close"), allowed=["class", "width"])
@@ -103,6 +120,11 @@ class Document:
         """`text` of a token, or HTML made of tokens, with its markers exchanged for those of `slots`."""
         return fields.replace_markers(text, lambda index: slots.marker(self.slot(index)))
 
+    def field_names(self) -> set[str]:
+        """The names of the merge fields in it, code aside. Raises fields.FieldError for one listed in `errors`."""
+        used = (index for token in flat(self.tokens) if token.type not in CODE for index in _indexes(token))
+        return {self.slot(index).name for index in used}
+
     def plain(self) -> str:
         """The words alone, on one line, with merge fields as written: to name a heading by."""
         words = (token.content for token in flat(self.tokens) if token.type == "text" or token.type in CODE)
@@ -152,20 +174,36 @@ def _document(source: str, *, inline: bool) -> Document:
     return replace(document, errors=tuple(dict.fromkeys(_errors(document))))
 
 
+def too_deep(tokens: Iterable[Token]) -> int | None:
+    """The line, from 1, of the first block that is nested so deep that what it holds was not read; None if all was."""
+    for token in tokens:
+        if token.type in _CONTAINERS and token.level + 1 >= MAX_NESTING:
+            return token.map[0] + 1 if token.map else 1
+    return None
+
+
 def _errors(document: Document) -> Iterator[str]:
+    line = too_deep(document.tokens)
+    if line:
+        yield f"Line {line} is nested too deep in lists and quotes: take it out of some of them."
     for token in flat(document.tokens):
         if token.type in CODE:
             continue
-        for index in fields.indexes(token.content):
+        for index in _indexes(token):
             yield from fields.errors(document.written[index])
         for name in ("href", "src"):
             target = str(token.attrs.get(name, ""))
             wrong = [error for index in fields.indexes(target) for error in fields.errors(document.written[index])]
-            yield from wrong
             if not wrong and fields.indexes(target) and (name == "src" or not _is_address_field(document, target)):
                 known = ", ".join(sorted(LINK_FIELDS))
                 written = document.as_written(target)
                 yield f"{written} cannot be an address; a link leads to an address as it is, or to one of: {known}."
+
+
+def _indexes(token: Token) -> Iterator[int]:
+    """The indexes of the merge fields in the words of a token, and in its addresses and titles."""
+    for text in (token.content, *map(str, token.attrs.values())):
+        yield from fields.indexes(text)
 
 
 def _is_html(tag: str) -> bool:

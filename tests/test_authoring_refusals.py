@@ -41,6 +41,8 @@ from newsletter.authoring import ImportRefused, ParsedIssue
         (b"---\ntitle: t\nx: " + b"y" * 30_000 + b"\n---\ntext\n", "longer than"),
         (b"a\n" * 60_000, "more than 10,000 lines"),
         (b"## A\n\n" + b"[" * 60_000, "paragraph of more than"),
+        (b"## A\n\n" + b">" * 101 + b" deep\n", "Line 3 of the text is nested too deep"),
+        (b"## A\n\n" + b"".join(b"  " * n + b"- n\n" for n in range(51)), "Line 52 of the text is nested too deep"),
     ],
 )
 def test_what_is_no_issue_is_refused_in_a_sentence(data: bytes, said: str) -> None:

@@ -145,3 +145,24 @@ def test_a_document_without_links_keeps_their_labels() -> None:
     assert undone.plain() == document.plain() == "Deep dive in, x"
     assert not [token for token in markdown.flat(undone.tokens) if "href" in f"{token.attrs}{token.content}"]
     assert [token for token in markdown.flat(document.tokens) if token.attrs.get("href")]
+
+
+def nested(lists: int, quotes: int) -> str:
+    """A list in a list and so on, with a word in a quote in a quote and so on in the innermost."""
+    items = "".join(f"{'  ' * depth}- item {depth}\n" for depth in range(lists))
+    return f"{items}{'  ' * lists}{'>' * quotes} innermost\n"
+
+
+@given(st.integers(0, 60), st.integers(0, 110))
+def test_what_is_nested_deep_is_read_or_named(lists: int, quotes: int) -> None:
+    document = markdown.parse(nested(lists, quotes))
+    if 2 * lists + quotes <= 99:
+        assert document.errors == ()
+        assert "innermost" in document.plain()
+    else:
+        assert "innermost" in document.plain() or "is nested too deep" in document.errors[0]
+
+
+def test_what_is_nested_too_deep_is_named_by_its_line() -> None:
+    (error,) = markdown.parse(f"words\n\n{nested(40, 60)}").errors
+    assert error.startswith("Line 43 is nested too deep in lists and quotes")

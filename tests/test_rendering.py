@@ -416,6 +416,14 @@ def test_images_are_no_wider_than_the_mail() -> None:
         ("[a](/about)", "The link to /about leads nowhere"),
         ("[a](ftp://x.example/)", "The link to ftp://x.example/ leads nowhere"),
         ("[a](https:///about)", "The link to https:///about leads nowhere"),
+        ("[a](javascript:alert(1))", "The link to javascript:alert(1) leads nowhere"),
+        ("[a](data:text/plain,b)", "The link to data:text/plain,b leads nowhere"),
+        ("[a](vbscript:b){.button}", "The link to vbscript:b leads nowhere"),
+        ("[a][1]\n\n[1]: javascript:b", "The link to javascript:b leads nowhere"),
+        ("![a](file:///a.png)", "The image file:///a.png cannot be found from a mail"),
+        ("words ![a](file:///a.png)", "The image file:///a.png cannot be found from a mail"),
+        ("words ![a](data:text/html,b)", "stands in the text itself"),
+        ('<img src="file:///a.png" alt="a">', "An image has no address from which a mail can show it"),
     ],
 )
 def test_what_a_mail_cannot_show_is_left_out_with_a_warning(body: str, words: str) -> None:
@@ -426,6 +434,18 @@ def test_what_a_mail_cannot_show_is_left_out_with_a_warning(body: str, words: st
     root = tree(result)
     assert not [i for i in root.iter("img") if not i.get("src").startswith("https://")]
     assert not [h for h in hrefs(root) if not h.startswith("https://")]
+    assert not re.search(r"\]\(|javascript:|file:|data:|vbscript:", filled(result) + filled(result, "text"))
+
+
+DEEP_LIST = "".join("  " * depth + "- item\n" for depth in range(49)) + "  " * 49 + "innermost"
+
+
+@pytest.mark.parametrize("body", [DEEP_LIST, ">" * 98 + " innermost"], ids=["lists", "quotes"])
+def test_what_is_nested_as_deep_as_may_be_is_rendered(body: str) -> None:
+    result = rendered(make_issue(body))
+    assert result.warnings == ()
+    assert "innermost" in result.html
+    assert "innermost" in result.text
 
 
 def test_html_of_the_author_is_sanitised() -> None:
@@ -506,7 +526,7 @@ def test_untracked_links_stay_as_they_are_and_there_is_no_pixel(options: dict[st
 
 def test_only_web_addresses_are_tracked() -> None:
     body = "[a](mailto:a@x.example) [b](tel:+123) [c](#d) [e]({{ unsubscribe_url }}) [f]({{ upgrade_url }})"
-    result = tracked(make_issue(body))
+    result = tracked(make_issue(body, upgrade_url="https://x.example/"))
     assert result.links == ()
     expected = {"mailto:a@x.example", "tel:+123", "#d", "https://news.example/u/1", "https://news.example/up"}
     assert expected <= set(hrefs(tree(result)))
@@ -594,7 +614,7 @@ def test_a_readers_own_page_has_their_links_but_none_to_itself() -> None:
 
 def test_everybodys_page_has_no_readers_links() -> None:
     body = "[leave]({{ unsubscribe_url }}) [choose]({{ preferences_url }}) [see]({{ web_url }}) [up]({{ upgrade_url }})"
-    result = rendered(make_issue(body), medium=Medium.WEB, for_reader=False)
+    result = rendered(make_issue(body, upgrade_url="https://x.example/"), medium=Medium.WEB, for_reader=False)
     check_html(filled(result))
     assert hrefs(tree(result)) == [VALUES["upgrade_url"]]
     assert "leave choose see up" in visible_text(tree(result))
@@ -614,6 +634,53 @@ def test_a_locked_section_shows_its_heading_and_an_upgrade_button() -> None:
     assert button.get("href") == VALUES["upgrade_url"]
     assert fields.Slot("upgrade_url", "https://shop.example/up") in result.slots
     assert "Deep dive\n---------\n" in result.text
+
+
+@pytest.mark.parametrize("on_web", [False, True])
+def test_a_locked_section_has_no_button_where_there_is_no_way_to_upgrade(on_web: bool) -> None:
+    locked = SectionContent("Deep dive", "Secret.", Audience(AudienceKind.FROM_TIER, 1), WhenLocked.TEASE)
+    result = rendered(make_issue("a", locked), medium=Medium.WEB if on_web else Medium.MAIL, for_reader=not on_web)
+    check_html(filled(result))
+    words = visible_text(tree(result))
+    assert "Deep dive This part is for readers who support the newsletter." in words
+    assert "Upgrade" not in words + result.text
+    assert "Deep dive\n---------\n\nThis part is for readers" in result.text
+    assert fields.Slot("upgrade_url") not in result.slots
+    assert rendering.problems(make_issue("a", locked)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"sections": (SectionContent("", "[up]({{ upgrade_url }})"),)}, "The lead: "),
+        ({"sections": (SectionContent("", "[up]({{ upgrade_url }}){.button}"),)}, "The lead: "),
+        ({"sections": (SectionContent("Papers", "see {{ upgrade_url }}"),)}, "Section “Papers”: "),
+        ({"sections": (SectionContent("[Up]({{ upgrade_url }})", "a"),)}, "Section “Up”: "),
+        ({"subject": "{{ upgrade_url }}"}, "The subject: "),
+        ({"theme": ThemeContent(footer="[up]({{ upgrade_url }})")}, "The footer: "),
+    ],
+)
+def test_a_way_to_upgrade_that_the_newsletter_does_not_have_is_a_problem(change: dict[str, Any], place: str) -> None:
+    issue = IssueContent(**{**vars(make_issue("a")), **change})
+    (problem,) = rendering.problems(issue)
+    assert problem.startswith(place)
+    assert "the newsletter has no upgrade address" in problem
+    assert VALUES["upgrade_url"] not in hrefs(tree(rendered(issue))), "a mail that goes out all the same leads nowhere"
+    assert rendering.problems(IssueContent(**{**vars(issue), "upgrade_url": "https://shop.example/up"})) == []
+
+
+def test_a_field_that_code_shows_needs_no_way_to_upgrade() -> None:
+    assert rendering.problems(make_issue("Write `{{ upgrade_url }}`.")) == []
+
+
+@pytest.mark.parametrize(
+    ("language", "written"),
+    [("en", "2 January 2026"), ("en-us", "2 January 2026"), ("de", "2. Januar 2026"), ("fr", "2 janvier 2026")],
+)
+def test_the_date_is_written_out_in_the_newsletters_language(language: str, written: str) -> None:
+    result = rendered(make_issue("a", language=language, date=dt.date(2026, 1, 2)))
+    assert written in visible_text(tree(result))
+    assert written in result.text
 
 
 # The text part.

@@ -1,4 +1,4 @@
-"""Markdown seen by lines, for cutting it up: the flavour that `newsletter.markdown` renders, parsed for its line maps.
+"""Markdown seen by lines, for cutting it up: the flavour of `newsletter.markdown`, parsed for its line maps.
 
 Footnotes stay where they are written, and links keep the label of the definition they use.
 """
@@ -18,6 +18,7 @@ from markdown_it.token import Token
 from mdit_py_plugins.footnote import footnote_plugin
 
 from newsletter.authoring.parsed import ImportRefused
+from newsletter.markdown import parser, too_deep
 
 MAX_PARAGRAPH = 50_000  # characters; the parser is quadratic in the brackets of one paragraph
 
@@ -26,7 +27,12 @@ _FIELD = re.compile(r"\{\{[^{}\n]*\}\}")
 _SHIELD = re.compile("\ue000(\\d+)\ue001")
 
 
-def _refuse_long_paragraphs(state: StateCore) -> None:
+def _refuse_what_would_be_lost(state: StateCore) -> None:
+    line = too_deep(state.tokens)
+    if line:
+        raise ImportRefused(
+            f"Line {line} of the text is nested too deep in lists and quotes: take it out of some of them."
+        )
     for token in state.tokens:
         if token.type == "inline" and len(token.content) > MAX_PARAGRAPH:
             line = token.map[0] + 1 if token.map else 1
@@ -37,9 +43,9 @@ def _refuse_long_paragraphs(state: StateCore) -> None:
 
 
 def _parser() -> MarkdownIt:
-    parser = MarkdownIt("commonmark", {"store_labels": True}).enable(["table", "strikethrough"])
-    parser.core.ruler.after("block", "refuse_long_paragraphs", _refuse_long_paragraphs)
-    return parser.use(footnote_plugin, move_to_end=False)
+    made = parser(store_labels=True)
+    made.core.ruler.after("block", "refuse_what_would_be_lost", _refuse_what_would_be_lost)
+    return made.use(footnote_plugin, move_to_end=False)
 
 
 _WHOLE = _parser()
@@ -68,7 +74,7 @@ def blocks(text: str) -> list[Token]:
 
 
 def parse(text: str) -> Document:
-    """`text` parsed in full. Raises ImportRefused for a paragraph too long to be one."""
+    """`text` parsed in full. Raises ImportRefused for a paragraph too long to be one, or too deep."""
     fields: list[str] = []
 
     def shield(match: re.Match[str]) -> str:

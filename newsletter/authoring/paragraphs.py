@@ -14,7 +14,7 @@ _BULLET = re.compile(r"(?P<indent>[ \t\u00a0]*)(?P<mark>[•●‣∙·◦○▪
 _NUMBER = re.compile(r"(?P<indent>[ \t\u00a0]*)(?P<number>\d{1,9})(?P<mark>[.)])[ \t\u00a0]+(?P<text>\S.*)")
 _RULE = re.compile(r"[ \t]*(?:[-_*=~—–⸻][ \t]*){3,}")
 _DEPTH_OF_MARK = {"◦": 1, "○": 1, "▪": 2, "■": 2, "▫": 2}
-_MAX_DEPTH = 6  # the Markdown parser drops what is nested deeper than 20 blocks, two a level
+_MAX_DEPTH = 6  # deeper steps leave no room for words on a phone
 
 _FIELD = re.compile(r"\{\{[^{}\n]*\}\}")
 _URL = re.compile(r"<?(?P<url>https?://[^\s<>\"“”`\\{}|]+)>?")

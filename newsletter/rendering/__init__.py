@@ -19,7 +19,7 @@ from newsletter.content import IssueContent, TrackingMode, clean_line
 from newsletter.rendering import preheader, sizes, templates
 from newsletter.rendering.mail import Mail
 from newsletter.rendering.page import DELIVERY_TOKEN, Page
-from newsletter.rendering.reading import Reading, everything, read
+from newsletter.rendering.reading import Reading, everything, read, without_upgrade
 from newsletter.rendering.templates import RenderingError
 from newsletter.rendering.text import passages
 
@@ -126,7 +126,8 @@ def render(
 
 def problems(issue: IssueContent) -> list[str]:
     """Everything that would keep `issue` from being rendered for some reader, a sentence each; empty when fine."""
-    found = [*read(everything(issue)).errors, *templates.problems(issue.newsletter_slug)]
+    reading = read(everything(issue))
+    found = [*(reading.errors or without_upgrade(reading, issue)), *templates.problems(issue.newsletter_slug)]
     if not found:
         try:
             render(everything(issue), tracking=TrackingMode.OFF)

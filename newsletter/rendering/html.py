@@ -96,6 +96,12 @@ class _Renderer(RendererHTML):
         content = tokens[index].content
         return checkbox(content) if _CHECKBOX in content else content
 
+    def image(self, tokens: Sequence[Token], index: int, options: OptionsDict, env: EnvType) -> str:
+        # Sanitising takes away the address of an image that no mail shows, and with it what to warn of.
+        if env["page"].image_source(str(tokens[index].attrs.get("src", ""))):
+            return super().image(tokens, index, options, env)
+        return escape(self.renderInlineAsText(tokens[index].children, options, env), quote=False)
+
     def th_open(self, tokens: Sequence[Token], index: int, options: OptionsDict, env: EnvType) -> str:
         style = tokens[index].attrs.get("style")
         return f'<th scope="col" style="{style}">' if style else '<th scope="col">'
@@ -141,7 +147,7 @@ def sanitised(html: str) -> str:
 
 def fragment(document: Document, tokens: Sequence[Token], page: Page, outline: Outline) -> str:
     """The HTML of some tokens of `document`: sanitised, with slot markers, tracked links, images a mail can show."""
-    env = {"document": document, "outline": outline, "on_dark": is_dark(page.issue.theme.background)}
+    env = {"document": document, "page": page, "outline": outline, "on_dark": is_dark(page.issue.theme.background)}
     html = sanitised(_RENDERER.render(tokens, OPTIONS, env))
     html = document.with_slots(html, page.slots)
     html = _LINK.sub(lambda match: _link(match, page), html)

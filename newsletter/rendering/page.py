@@ -33,10 +33,15 @@ class Page:
         self.warnings[sentence] = None
 
     def field_address(self, name: str) -> str:
-        """The marker of a merge field that is an address; empty for a reader's own link on everybody's page."""
+        """The marker of a merge field that is an address, or an empty string where it leads nowhere.
+
+        That is a reader's own link on everybody's page, and the way to a higher tier where the newsletter has none.
+        """
+        if name == "upgrade_url":
+            return self.slots.marker(fields.Slot(name, self.issue.upgrade_url)) if self.issue.upgrade_url else ""
         if name in _READER_FIELDS and not self.for_reader:
             return ""
-        return self.slots.marker(fields.Slot(name, self.issue.upgrade_url if name == "upgrade_url" else ""))
+        return self.slots.marker(fields.Slot(name))
 
     def href(self, target: str) -> str:
         """Where a link to `target` (an address, or the marker of a merge field) leads; empty where it can lead nowhere.
@@ -69,7 +74,9 @@ class Page:
         """`source` if a mail can show an image from there, else empty, with a warning."""
         if _is_on_the_web(source) and not fields.indexes(source):
             return source
-        if source.startswith("data:"):
+        if not source:
+            self.warn("An image has no address from which a mail can show it; write its whole address, with https://.")
+        elif source.startswith("data:"):
             self.warn(
                 "An image stands in the text itself (data:), which mail programs do not show; link to it instead."
             )

@@ -44,17 +44,40 @@ def read(view: gate.View) -> Reading:
     ]
     errors += theme.problems(issue.theme)
     for section in sections:
-        where = f"Section “{section.name}”" if section.name else "The lead"
+        where = _place(section)
         found = [*section.heading.errors, *(section.body.errors if section.body else ())]
         errors += [f"{where}: {error}" for error in found]
     errors += [f"The footer: {error}" for error in footer.errors]
     return Reading(sections, footer, tuple(dict.fromkeys(errors)))
 
 
+def without_upgrade(reading: Reading, issue: IssueContent) -> list[str]:
+    """A sentence for each place that leads to a higher tier though the newsletter has no way to one.
+
+    `reading` has no errors. A mail can be rendered all the same; the link is then only its label.
+    """
+    if issue.upgrade_url:
+        return []
+    lines = (("The subject", issue.subject), ("The title", issue.title), ("The preheader", issue.preheader))
+    documents = [(where, markdown.parse_line(line)) for where, line in lines]
+    for section in reading.sections:
+        documents += [(_place(section), part) for part in (section.heading, section.body) if part]
+    documents.append(("The footer", reading.footer))
+    return [
+        f"{place}: {{{{ upgrade_url }}}} leads nowhere, since the newsletter has no upgrade address; "
+        "give it one, or take the merge field out."
+        for place in dict.fromkeys(where for where, part in documents if "upgrade_url" in part.field_names())
+    ]
+
+
 def everything(issue: IssueContent) -> gate.View:
     """All sections of an issue, seen and locked: what some reader or other gets. For checks, never for a reader."""
     locked = tuple(LockedSection(section.heading) for section in issue.sections)
     return gate.View(issue, (*issue.sections, *locked))
+
+
+def _place(section: ReadSection) -> str:
+    return f"Section “{section.name}”" if section.name else "The lead"
 
 
 def _section(section: SectionContent | LockedSection) -> ReadSection:
