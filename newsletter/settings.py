@@ -262,6 +262,12 @@ def _database() -> dict[str, Any]:
             # FULL: what the engine noted as handed over is on the disk before the message leaves.
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
         }
+    else:
+        # A worker that froze in a transaction would hold its locks, and with them every tick, for ever. It has no more
+        # to say in there than its lease lasts.
+        limit = f"-c idle_in_transaction_session_timeout={round(ENV.lease_seconds * 1000)}"
+        given = database.setdefault("OPTIONS", {})
+        given["options"] = f"{given.get('options', '')} {limit}".strip()
     return database
 
 
