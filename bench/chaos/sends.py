@@ -1,0 +1,224 @@
+"""One issue on its way to readers of its own, watched from outside: by its rows, and by the mail server's journal."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from django.core.management import call_command
+from django.db import InterfaceError, OperationalError, connection, transaction
+
+from bench.chaos import verdict
+from bench.chaos.servers import PROCESSES, WORKERS, Servers
+from newsletter import scheduling, tasks
+from newsletter.models import Attempt, Delivery, Dispatch, Issue
+from newsletter.settings import ENV
+from subscribers import addresses
+from subscribers.models import Membership, Subscriber, Subscription, Tier
+from tests.making import make_issue, make_newsletter
+from tests.smtp_sink import Received, read_journal
+
+T = TypeVar("T")
+Treat = Callable[[int], str]
+
+SECONDS = 6.0  # that a send takes where nothing goes wrong
+CHUNK_SECONDS = 0.6  # at most so long is a chunk on its way: well within a lease
+SEND_SECONDS = 300.0  # for what was begun to come to its end, on a slow machine
+OPEN = (Delivery.Status.QUEUED, Delivery.Status.SENDING)
+
+
+class StillNot(Exception):
+    """What a case waited for did not come; the message says what."""
+
+
+def until(condition: Callable[[], T], what: str, *, seconds: float = 60.0) -> T:
+    """The first true value that `condition` gives; a database that is away counts as not yet.
+
+    Raises StillNot naming `what` after `seconds`.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if value := condition():
+                return value
+        except (OperationalError, InterfaceError):
+            connection.close()
+        if time.monotonic() > deadline:
+            raise StillNot(f"After {seconds:.0f} s still not: {what}.")
+        time.sleep(0.02)
+
+
+@dataclass(frozen=True)
+class Send:
+    """An issue that was scheduled at once, to the addresses `readers`; `journal` is what the mail server wrote."""
+
+    fault: str
+    servers: Servers
+    issue: Issue
+    readers: tuple[str, ...]
+    journal: Path
+
+    @property
+    def deliveries(self) -> Any:
+        """Its deliveries, as a queryset."""
+        return Delivery.objects.filter(dispatch__issue=self.issue)
+
+    def dispatch(self) -> Dispatch:
+        """Its dispatch as it stands now."""
+        return Dispatch.objects.get(issue=self.issue)
+
+    def held(self) -> dict[int, int]:
+        """How many rows are SENDING, by the process that claimed them."""
+        rows = self.deliveries.filter(status=Delivery.Status.SENDING)
+        return dict(Counter(pid_of(worker) for worker in rows.values_list("attempt__worker", flat=True)))
+
+    def held_by(self, pids: Collection[int]) -> int:
+        """How many rows are SENDING that one of these processes claimed."""
+        return sum(count for pid, count in self.held().items() if pid in pids)
+
+    def sent(self) -> int:
+        """How many rows are SENT."""
+        return int(self.deliveries.filter(status=Delivery.Status.SENT).count())
+
+    def await_hold(self) -> dict[int, int]:
+        """`held`, once it is not empty. Raises StillNot, also where the send has ended."""
+
+        def look() -> dict[int, int]:
+            held = self.held()
+            if not held and not self.deliveries.filter(status__in=OPEN).exists() and self.dispatch().snapshot_at:
+                raise StillNot("The send had ended before the fault could come.")
+            return held
+
+        return until(look, "a row that is being sent")
+
+    def await_sent(self, share: float) -> None:
+        """Wait until this share of the readers has it."""
+        goal = int(len(self.readers) * share)
+        until(lambda: self.sent() >= goal, f"{goal} sent", seconds=SEND_SECONDS)
+
+    def await_end(self) -> None:
+        """Wait until its dispatch is SENT. Raises StillNot with the reason where it pauses instead."""
+
+        def ended() -> bool:
+            dispatch = self.dispatch()
+            if dispatch.status == Dispatch.Status.PAUSED:
+                raise StillNot(f"It paused: {dispatch.pause_reason}")
+            return dispatch.status == Dispatch.Status.SENT
+
+        until(ended, "the dispatch is sent", seconds=SEND_SECONDS)
+
+    def ring_all(self) -> None:
+        """Call for every batch at once, whoever holds it."""
+        for pk in self.dispatch().batches.values_list("pk", flat=True):
+            tasks.send_batch.delay(pk)
+
+    def mails(self) -> list[Received]:
+        """What the mail server has in its journal."""
+        return read_journal(self.journal)
+
+    def doubts(self) -> list[int]:
+        """The deliveries that the report names in doubt, by id."""
+        return [row["id"] for row in self.report()["doubts"]]
+
+    def report(self) -> dict[str, Any]:
+        """What `manage.py issue_report --json` says."""
+        out = io.StringIO()
+        call_command("issue_report", str(self.issue.pk), json=True, stdout=out)
+        report: dict[str, Any] = json.loads(out.getvalue())
+        return report
+
+    def verdict(
+        self,
+        *,
+        bound: int = 0,
+        excused: Collection[str] = (),
+        resent: Collection[int] = (),
+        broken: Sequence[str] = (),
+    ) -> verdict.Verdict:
+        """See `verdict.compare`; the report's own sums are asked too."""
+        report = self.report()
+        rows = self.deliveries.values_list("pk", "subscriber__address", "status")
+        sums = () if report["sums_agree"] else ("The report's sums do not agree.",)
+        return verdict.compare(
+            self.fault,
+            readers=self.readers,
+            rows=[verdict.Row(*row) for row in rows],
+            copies=Counter(mail.rcpt for mail in self.mails()),
+            doubts=[row["id"] for row in report["doubts"]],
+            bound=bound,
+            excused=excused,
+            resent=resent,
+            broken=(*broken, *sums),
+        )
+
+
+def begin(
+    servers: Servers,
+    fault: str,
+    *,
+    readers: int,
+    seconds: float = SECONDS,
+    treat: Treat = lambda _: "slow-",
+    paid: str = "",
+    members: int = 0,
+    staffed: bool = True,
+    beats: int = 1,
+) -> Send:
+    """Schedule an issue at once to `readers` new readers, with workers, a beat and a mail server in place.
+
+    The mail server is as slow as makes the send take about so many `seconds` where nothing goes wrong. `treat` gives
+    the words that stand in front of the address of reader 0, 1, 2 …: how the mail server treats it. `paid` is the text
+    of a section for paid readers, who are the last `members`. Nobody sends where it is not `staffed`.
+    """
+    number = Dispatch.objects.count() + 1
+    weekly = make_newsletter(slug=f"chaos-{number}", name=f"Chaos {number}")
+    issue = make_issue(weekly, paid=paid)
+    people = [_subscriber(f"{treat(index)}{number}-{index}@readers.example") for index in range(readers)]
+    with transaction.atomic():
+        Subscriber.objects.bulk_create(people, batch_size=1000)
+        subscriptions = (
+            Subscription(newsletter=weekly, subscriber=person, status=Subscription.Status.ACTIVE) for person in people
+        )
+        Subscription.objects.bulk_create(subscriptions, batch_size=1000)
+        for person in people[readers - members :]:
+            Membership.objects.create(subscriber=person, tier=Tier.objects.get(slug="paid"))
+    journal = servers.folder / f"journal-{number}"
+    servers.start_sink(journal, delay=delay_for(readers, seconds))
+    if staffed:
+        servers.staff(beats=beats)
+    scheduling.schedule(issue)
+    return Send(fault, servers, issue, tuple(person.address for person in people), journal)
+
+
+def delay_for(readers: int, seconds: float = SECONDS) -> float:
+    """How long the mail server takes for each mail so that a send to `readers` takes about `seconds`."""
+    return min(seconds * WORKERS * PROCESSES / readers, CHUNK_SECONDS / chunk())
+
+
+def _subscriber(text: str) -> Subscriber:
+    address = addresses.parse(text)
+    return Subscriber(
+        address=address.given, address_key=address.key, fingerprint=addresses.fingerprint(address.key), name="Ada"
+    )
+
+
+def pid_of(worker: str) -> int:
+    """The process in the name of an attempt's worker (`sending.worker_name`)."""
+    return int(worker.split(":")[-2])
+
+
+def unfinished_attempts(pids: Collection[int]) -> list[int]:
+    """The attempts of these processes that are not closed, by id."""
+    rows = Attempt.objects.filter(finished_at=None).values_list("pk", "worker")
+    return [pk for pk, worker in rows if pid_of(worker) in pids]
+
+
+def chunk() -> int:
+    """Deliveries claimed at once, in this run."""
+    return ENV.chunk_size
