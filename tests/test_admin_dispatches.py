@@ -59,7 +59,7 @@ class TestPage:
         make_reader(newsletter, status="unsubscribed")
         dispatch = make_dispatch(newsletter, readers=5)
         shown = text(signed_in("analyst").get(page_of(dispatch)))
-        assert "Of 8 candidates: 5 deliveries + 3 left out (2 have left, 1 take a break)." in shown
+        assert "Of 8 candidates: 5 deliveries + 3 left out (2 left, 1 paused)." in shown
         assert "The sums agree" in shown
 
     def test_says_when_the_sums_do_not_agree(self) -> None:

@@ -166,5 +166,5 @@ def _subscriber_page(delivery: Delivery) -> str:
 
 def _why(delivery: Delivery) -> str:
     if delivery.status == Delivery.Status.SKIPPED:
-        return progress.REASONS.get(delivery.reason, delivery.reason).replace("have ", "").replace("were ", "")
+        return progress.REASONS.get(delivery.reason, delivery.reason)
     return delivery.reply or "No answer was noted."

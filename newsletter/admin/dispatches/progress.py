@@ -20,12 +20,12 @@ _PACE_OVER = dt.timedelta(seconds=20)
 
 # Why a reader gets no mail, as the author would say it.
 REASONS = {
-    "pending": "have not confirmed yet",
-    "paused": "take a break",
-    "unsubscribed": "have left",
-    "suppressed": "must not be written to",
-    "erased": "were erased",
-    "cancelled": "were left when it was cancelled",
+    "pending": "not confirmed",
+    "paused": "paused",
+    "unsubscribed": "left",
+    "suppressed": "suppressed",
+    "erased": "erased",
+    "cancelled": "cancelled",
 }
 
 
@@ -80,7 +80,7 @@ def pace(dispatch: Dispatch, left: int) -> str:
 
 
 def sum_line(numbers: dict[str, Any]) -> str:
-    """`Of 1,204 candidates: 1,180 deliveries + 24 left out (20 have left, 4 take a break).`"""
+    """`Of 1,204 candidates: 1,180 deliveries + 24 left out (20 left, 4 paused).`"""
     excluded = sum(numbers["excluded"].values())
     why = f" ({in_words(numbers['excluded'])})" if excluded else ""
     return (
@@ -89,7 +89,7 @@ def sum_line(numbers: dict[str, Any]) -> str:
 
 
 def in_words(reasons: dict[str, int]) -> str:
-    """Numbers by reason, the largest first: `20 have left, 4 take a break`."""
+    """Numbers by reason, the largest first: `20 left, 4 paused`."""
     ordered = sorted(reasons.items(), key=lambda item: -item[1])
     return ", ".join(f"{number:,} {REASONS.get(reason, reason)}" for reason, number in ordered)
 
