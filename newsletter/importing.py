@@ -68,6 +68,7 @@ def store(
         newsletter = Newsletter.objects.select_for_update(no_key=True).get(pk=newsletter.pk)
         issue = _draft(newsletter, parsed)
         is_new = issue.pk is None
+        warnings = () if is_new else _replaced(issue, parsed)
         issue.title, issue.subject = parsed.title, parsed.subject
         issue.preheader = parsed.preheader or issue.preheader
         issue.date = parsed.date or issue.date
@@ -85,7 +86,7 @@ def store(
             _keep_headings(newsletter, sections)
         issue.sections.all().delete()
         Section.objects.bulk_create(sections)
-    return Stored(issue, is_new, ())
+    return Stored(issue, is_new, warnings)
 
 
 def _draft(newsletter: Newsletter, parsed: ParsedIssue) -> Issue:
@@ -98,6 +99,17 @@ def _draft(newsletter: Newsletter, parsed: ParsedIssue) -> Issue:
         return Issue(newsletter=newsletter, number=parsed.number)
     scheduling.refuse_unless_editable(issue)
     return issue
+
+
+def _replaced(issue: Issue, parsed: ParsedIssue) -> tuple[str, ...]:
+    """A sentence where `parsed` has the number of the draft `issue` but seems to be another issue."""
+    if issue.title == parsed.title and (None in (issue.date, parsed.date) or issue.date == parsed.date):
+        return ()
+    date = f" of {issue.date.isoformat()}" if issue.date else ""
+    return (
+        f"It replaced the draft “{issue.title}”{date}, which had the same number: "
+        "if that was another issue, give this one its own number and import both again.",
+    )
 
 
 def _section(issue: Issue, position: int, parsed: ParsedSection) -> Section:

@@ -134,9 +134,37 @@ def test_a_number_without_a_sign_is_noted_as_a_guess_and_a_header_wins() -> None
     assert any("665" in note for note in guessed.notes)
     stated = authoring.read(b"Title: This Week in Looms 665\nNumber: #7\n\nText.\n")
     assert (stated.number, stated.notes) == (7, ())
-    broken = authoring.read(b"Title: Looms\nNumber: seven\n\nText.\n")
-    assert broken.number is None
-    assert any("seven" in note for note in broken.notes)
+
+
+@pytest.mark.parametrize("written", ["seven", "-5", "99999999999", "3.5", "9" * 5000])
+def test_a_number_that_is_none_is_named_with_what_is_taken_instead(written: str) -> None:
+    for text in (
+        f"Title: Looms\nNumber: {written}\n\nText.\n",
+        f"---\ntitle: Looms\nnumber: {written}\n---\n\nText.\n",
+    ):
+        issue = authoring.read(text.encode())
+        (note,) = issue.notes
+        assert issue.number is None
+        assert f"“{written[:100]}" in note
+        assert len(note) < 400
+        assert "set it in the issue" in note
+    titled = authoring.read(f"Title: Looms # 8\nNumber: {written}\n\nText.\n".encode())
+    assert titled.number == 8
+    assert any("8 was taken from the title" in note for note in titled.notes)
+
+
+@pytest.mark.parametrize(
+    ("written", "title"),
+    [
+        ("\"Looms: a 'short' story # 8\"", "Looms: a 'short' story # 8"),
+        ("'Looms # 8'", "Looms # 8"),
+        ('"Looms" and "Mills" # 8', '"Looms" and "Mills" # 8'),
+        ('"Looms # 8', '"Looms # 8'),
+    ],
+)
+def test_quotes_around_a_header_are_no_part_of_it(written: str, title: str) -> None:
+    issue = authoring.read(f'Title: {written}\nNumber: "8"\nDate: "2026-01-02"\n\nText.\n'.encode())
+    assert (issue.title, issue.number, issue.date) == (title, 8, dt.date(2026, 1, 2))
 
 
 def test_headers_count_only_at_the_top_and_only_when_they_say_something() -> None:

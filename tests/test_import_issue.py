@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,29 @@ def test_the_same_file_again_updates_the_same_draft() -> None:
     assert again.title == "The Weekly # 7: Fog"
     assert [section.body for section in again.sections.all()][-1] == "Done twice."
     assert Section.objects.count() == 4
+
+
+def test_a_draft_of_that_number_that_another_file_made_is_updated_and_named() -> None:
+    newsletter = make_newsletter()
+    first = imported(newsletter)
+    same, _ = importing.import_issue(newsletter, ISSUE.replace("Two", "Three").encode(), filename="issue.md")
+    assert same.warnings == ()
+    retitled = ISSUE.replace("The Weekly # 7", "Harbour News # 7")
+    stored, _ = importing.import_issue(newsletter, retitled.encode(), filename="issue.md")
+    assert (stored.issue.pk, stored.is_new) == (first.pk, False)
+    (warning,) = stored.warnings
+    assert warning.startswith("It replaced the draft “The Weekly # 7” of 2026-03-05, which had the same number")
+    redated = retitled.replace("2026-03-05", "2026-03-12")
+    (warning,) = importing.import_issue(newsletter, redated.encode(), filename="issue.md")[0].warnings
+    assert warning.startswith("It replaced the draft “Harbour News # 7” of 2026-03-05")
+
+
+def test_a_date_the_draft_did_not_have_or_the_file_does_not_say_makes_no_other_issue() -> None:
+    newsletter = make_newsletter()
+    undated = ISSUE.replace("date: 2026-03-05\n", "")
+    for text in (undated, ISSUE, undated):
+        stored, _ = importing.import_issue(newsletter, text.encode(), filename="issue.md")
+        assert stored.warnings == ()
 
 
 def test_without_a_number_title_and_date_tell_the_draft() -> None:
@@ -391,6 +415,16 @@ def test_a_file_that_is_too_big_or_not_there_is_refused_unread(tmp_path: Path) -
     for file_name, reason in ((path, "50.0 MB"), (tmp_path, "is a folder"), (tmp_path / "none.md", "cannot be read")):
         with pytest.raises(CommandError, match=reason):
             run(str(file_name), "--newsletter", "weekly")
+    assert not Issue.objects.exists()
+
+
+def test_only_a_regular_file_is_read(tmp_path: Path) -> None:
+    newsletter = make_newsletter()
+    pipe = tmp_path / "pipe.md"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/zero"), Path("/dev/null")):
+        with pytest.raises(CommandError, match=r"is no regular file: .*\.$"):
+            run(str(path), "--newsletter", newsletter.slug)
     assert not Issue.objects.exists()
 
 

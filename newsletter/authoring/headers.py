@@ -137,6 +137,12 @@ def _broken(line: int, reason: str) -> str:
     )
 
 
+def _unquoted(value: str) -> str:
+    """`value` without the quotes around it, which YAML wants and Pelican does not."""
+    quoted = len(value) > 2 and value[0] in "\"'" and value.find(value[0], 1) == len(value) - 1
+    return value[1:-1].strip() if quoted else value
+
+
 def _pelican(text: str) -> Headers:
     """Headers of the form `Key: value` from the first line to the first blank one.
 
@@ -156,7 +162,7 @@ def _pelican(text: str) -> Headers:
             if last not in _KNOWN and not fields:
                 return Headers({}, text)
             if last in _KNOWN:
-                fields.setdefault(last, (match["value"] or "").strip())
+                fields.setdefault(last, _unquoted((match["value"] or "").strip()))
             else:
                 unknown.append(match["key"])
         elif line[:1] in {" ", "\t"} and line.strip() and last:

@@ -73,14 +73,15 @@ def _title(title: str, filename: str, sections: Sequence[ParsedSection], notes: 
 
 
 def _number(above: headers.Headers, title: str, notes: list[str]) -> int | None:
-    stated = above.first("number", "issue")
-    if stated:
-        number = particulars.number(stated)
-        if number is not None:
-            return number
-        notes.append(f"The number “{_clipped(content.clean_line(stated))}” is none: set it in the issue.")
+    stated = content.clean_line(above.first("number", "issue"))
+    if stated and (number := particulars.number(stated)) is not None:
+        return number
     number = particulars.numbered(title)
-    if number is None and (number := particulars.last_word_number(title)) is not None and not stated:
+    guessed = number is None and (number := particulars.last_word_number(title)) is not None
+    if stated:
+        instead = "set it in the issue" if number is None else f"{number} was taken from the title"
+        notes.append(f"The number “{_clipped(stated)}” is no whole number of at most nine digits: {instead}.")
+    elif guessed:
         notes.append(f"The number {number} was taken from the end of the title.")
     return number
 

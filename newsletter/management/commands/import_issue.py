@@ -83,11 +83,14 @@ def _bytes(path: Path) -> bytes:
     try:
         if path.is_dir():
             raise CommandError(f"{path} is a folder: name a file in it.")
+        if path.exists() and not path.is_file():
+            raise CommandError(f"{path} is no regular file: save the issue as a file and name that.")
         size = path.stat().st_size
         if size > authoring.MAX_BYTES:
             limit = f"{authoring.MAX_BYTES // 1024**2} MB"
             raise CommandError(f"{path.name} has {size / 1024**2:,.1f} MB; an issue may have at most {limit} of text.")
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(authoring.MAX_BYTES + 1)  # it may have grown since; reading it then refuses it
     except OSError as error:
         raise CommandError(f"{path} cannot be read: {error.strerror}.") from error
 
