@@ -85,11 +85,23 @@ def test_every_section_is_a_standing_one_and_one_is_for_paid_readers() -> None:
     for issue in Issue.objects.all():
         lead, *others = issue.sections.all()
         assert lead.heading == ""
-        assert all(section.standing_section for section in others)
+        pitch = [section for section in others if section.audience == Section.AudienceChoice.BELOW_TIER]
+        assert all(section.standing_section for section in others if section not in pitch)
         paid = [section for section in others if section.audience == Section.AudienceChoice.FROM_TIER]
         assert [(section.heading, section.when_locked) for section in paid] == [("🧠 Papers That Matter", "tease")]
         assert paid[0].tier is not None
         assert paid[0].tier.level == 1
+
+
+def test_only_readers_who_do_not_pay_are_asked_to() -> None:
+    seeding.seed()
+    first = Issue.objects.get(number=1).content()
+    for level, asked in ((None, True), (0, True), (1, False), (2, False)):
+        rendered = rendering.render(gate.view(first, Profile(tier_level=level)), tracking=TrackingMode.OFF)
+        for part in (rendered.html, rendered.text):
+            assert ("Would you like the papers too?" in part) == asked
+            assert ("Become a paid reader" in part) == asked
+            assert ("practise forgetting" in " ".join(part.split())) != asked
 
 
 @pytest.mark.parametrize("level", [0, 1, 2])

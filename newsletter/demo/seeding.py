@@ -7,10 +7,10 @@ from pathlib import Path
 from django.db import transaction
 
 from newsletter import creation, importing
-from newsletter.models import Newsletter, StandingSection, Theme
+from newsletter.models import Newsletter, Section, StandingSection, Theme
 from subscribers import consent
 from subscribers import importing as importing_readers
-from subscribers.models import Subscriber, Subscription
+from subscribers.models import FREE_LEVEL, Subscriber, Subscription, Tier
 
 SLUG = "weekly"
 
@@ -18,6 +18,7 @@ _FOLDER = Path(__file__).parent
 _READERS = _FOLDER / "readers.csv"
 _ISSUES = (_FOLDER / "issues" / "1.md", _FOLDER / "issues" / "2.md")
 _PAID = ("Papers That Matter",)
+_PITCH = "🔑 Would you like the papers too?"  # a section for those who do not have them
 _SECTIONS = (
     ("Story of the Week", ["🏆 Story of the Week", "🏆 The Story", "Top Story"]),
     ("Models That Dropped This Week", ["🤖 Models That Dropped This Week", "Models That Dropped", "New Models"]),
@@ -69,7 +70,15 @@ def seed() -> bool:
         _vary(newsletter)
         for path in _ISSUES:
             importing.import_issue(newsletter, path.read_bytes(), filename=path.name, paid=_PAID, tease=True)
+        _pitch(newsletter)
     return True
+
+
+def _pitch(newsletter: Newsletter) -> None:
+    """Who pays already is not asked to."""
+    paid = Tier.objects.filter(level__gt=FREE_LEVEL).order_by("level").first()
+    sections = Section.objects.filter(issue__newsletter=newsletter, heading=_PITCH)
+    sections.update(audience=Section.AudienceChoice.BELOW_TIER, tier=paid)
 
 
 def _vary(newsletter: Newsletter) -> None:
