@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import Case, CharField, Exists, F, OuterRef, QuerySet, Subquery, Value, When
+from django.db.models import Case, CharField, DateTimeField, Exists, F, OuterRef, QuerySet, Subquery, Value, When
 from django.db.models.functions import Coalesce, Greatest, Now
 
 from newsletter.models import Attempt, Batch, Delivery, Dispatch, Halt
@@ -162,6 +162,21 @@ def put_back(attempt: Attempt, *, begun: Collection[int]) -> int:
     """
     rows = Delivery.objects.filter(attempt=attempt, status=Status.SENDING).exclude(pk__in=begun)
     return rows.update(status=Status.QUEUED, tries=F("tries") - 1)
+
+
+def postpone(attempt: Attempt, waits: Mapping[int, float]) -> int:
+    """Return to the queue what `attempt` claimed and a rate keeps back, `waits` seconds by id each. The number moved.
+
+    No byte of these left, and waiting for a rate counts no try.
+    """
+    by_wait: dict[float, list[int]] = {}
+    for pk, wait in waits.items():
+        by_wait.setdefault(wait, []).append(pk)
+    due = [When(pk__in=ids, then=Now() + dt.timedelta(seconds=wait)) for wait, ids in by_wait.items()]
+    rows = Delivery.objects.filter(pk__in=list(waits), attempt=attempt, status=Status.SENDING)
+    return rows.update(
+        status=Status.QUEUED, attempt=None, tries=F("tries") - 1, due_at=Case(*due, output_field=DateTimeField())
+    )
 
 
 def doubt(batch: Batch) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db.models import Count, Q
 
+from newsletter import warming
 from newsletter.models import Delivery, Dispatch, Event, Issue
 
 Status = Delivery.Status
@@ -22,7 +23,7 @@ def count(dispatch: Dispatch | None) -> dict[str, Any]:
 
     candidates = deliveries + all of `excluded` (by reason); deliveries = queued + sending + sent + failed + unconfirmed
     + all of `skipped` (by reason). opened, clicked and unsubscribed count readers, open_hits and click_hits requests,
-    which is all that anonymous tracking knows.
+    which is all that anonymous tracking knows. `waits_for` says in a sentence why the rest goes on tomorrow, or "".
     """
     rows = Delivery.objects.filter(dispatch=dispatch) if dispatch else Delivery.objects.none()
     events = Event.objects.filter(dispatch=dispatch) if dispatch else Event.objects.none()
@@ -42,6 +43,7 @@ def count(dispatch: Dispatch | None) -> dict[str, Any]:
     return {
         "status": dispatch.status if dispatch else Dispatch.Status.DRAFT.value,
         "pause_reason": dispatch.pause_reason if dispatch else "",
+        "waits_for": warming.reason(dispatch) if dispatch and dispatch.status == Dispatch.Status.SENDING else "",
         "candidates": (dispatch.candidates or 0) if dispatch else 0,
         "excluded": dispatch.exclusions if dispatch else {},
         "deliveries": sum(by_status.values()),

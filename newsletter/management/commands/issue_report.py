@@ -44,7 +44,7 @@ def report_text(data: dict[str, Any]) -> str:
         else:
             rows.append((key, value))
     rows += [(key, data[key]) for key in ("opened", "clicked", "unsubscribed")]
-    text = [f"“{data['title']}” (issue {data['issue']}): {data['status']}.", data["pause_reason"]]
+    text = [f"“{data['title']}” (issue {data['issue']}): {data['status']}.", data["pause_reason"] or data["waits_for"]]
     text += ["", commands.table(["", "readers"], rows), ""]
     text.append(
         "The sums agree." if data["sums_agree"] else "THE SUMS DO NOT AGREE: somebody is lost or counted twice."
