@@ -166,7 +166,7 @@ class NewsletterAdmin(base.ModelAdmin[Newsletter]):
     def _preview_form(self, request: HttpRequest, row: Newsletter | None, *, dark: bool) -> HttpResponse:
         form = self.get_form(request, row, change=row is not None)(request.POST, instance=row or Newsletter())
         theme_form = next(
-            inline.get_formset(request, row)(request.POST, instance=form.instance, prefix="theme").forms[0]
+            inline.get_formset(request, row)(data=request.POST, instance=form.instance, prefix="theme").forms[0]
             for inline in self.get_inline_instances(request, row)
             if isinstance(inline, ThemeInline)
         )

@@ -7,6 +7,7 @@
   const form = preview && document.getElementById(preview.dataset.form);
   if (!form) return;
   const button = preview.querySelector("button[formaction]");
+  const NAME = button.formTarget;
   let timer = 0;
 
   // A new frame each time, so that the browser's Back button leaves the page instead of walking through previews;
@@ -17,6 +18,7 @@
     const fresh = old.cloneNode();
     fresh.removeAttribute("src");
     fresh.hidden = true;
+    fresh.name = NAME;
     old.removeAttribute("name");
     old.after(fresh);
     return { old, fresh };
@@ -28,7 +30,7 @@
     const copy = document.createElement("form");
     copy.method = "post";
     copy.action = preview.dataset.previewUrl;
-    copy.target = fresh.name;
+    copy.target = NAME;
     copy.hidden = true;
     for (const [name, value] of new FormData(form)) {
       if (typeof value !== "string") continue;
