@@ -61,7 +61,8 @@ class Watched:
     """A page of a fresh browser, what it asked of whom, and everything it complained about."""
 
     def __init__(self, browser: Browser) -> None:
-        self.context = browser.new_context()
+        # Without motion, so that no colour is looked at on its way to another.
+        self.context = browser.new_context(reduced_motion="reduce")
         # What stands elsewhere is not fetched: tests know no network.
         self.context.route(lambda url: not url.startswith("http://127.0.0.1:"), lambda route: route.fulfill(status=204))
         self.page: Page = self.context.new_page()
@@ -77,6 +78,10 @@ class Watched:
         # A page that says 404 is a 404; what it loads besides is what we look for.
         if message.type in ("error", "warning") and message.location.get("url") != self.page.url:
             self.complaints.append(f"{message.text} ({message.location.get('url')})")
+
+    def answer(self, url: str, status: int, body: bytes) -> None:
+        """Answer `url` in place of the server, with an HTML page."""
+        self.page.route(url, lambda route: route.fulfill(status=status, content_type="text/html", body=body))
 
     def show_at(self, *, width: str, scheme: str) -> None:
         """Show the page as it stands at one of WIDTHS and in one of SCHEMES."""

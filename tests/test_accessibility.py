@@ -18,11 +18,13 @@ from urllib.parse import urlsplit
 
 import pytest
 from django.db.models import F
+from django.http import HttpRequest
 
 from newsletter import sending, tracking
 from newsletter.demo import services
 from newsletter.models import Batch, Delivery, Dispatch, Newsletter, StandingSection, Theme
 from newsletter.settings import ENV
+from newsletter.views import errors
 from subscribers import consent, one_time, subscribing, tiers
 from subscribers.models import ConsentRecord, FormPost, OneTimeLink, Subscriber, Subscription
 from tests.browsing import SCHEMES, WIDTHS, Watched, chromium_at, serve
@@ -240,6 +242,10 @@ def what_goes_wrong(site: Site) -> None:
     site.open("/account", "account-before")
     site.press("Send me a link", "429")
     assert "Too many" in site.watched.page.content()
+    ours = {400: errors.bad_request(HttpRequest(), ValueError()), 500: errors.broken(HttpRequest())}
+    for status, response in ours.items():
+        site.watched.answer(f"{site.address}/{status}", status, response.content)
+        site.open(f"/{status}", str(status), status)
 
 
 def read_the_mail(site: Site) -> None:
@@ -261,6 +267,8 @@ def read_the_mail(site: Site) -> None:
     site.open("/mailbox/", "mailbox-before-emptying")
     site.watched.page.get_by_text("Empty the mailbox…").click()
     site.look("mailbox-emptying")
+    site.press("Delete all mail", "mailbox-emptied")
+    assert "No mail yet" in site.watched.page.content()
 
 
 WALKS = [public_pages, subscribe, leave, choose, act_on_data, what_goes_wrong, read_the_mail]

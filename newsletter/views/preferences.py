@@ -28,7 +28,7 @@ SOURCE = "preferences page"
 
 NOTICES = {
     "saved": _("Your choices are saved."),
-    "paused": _("You will get no mail until you resume."),
+    "paused": _("Your break has begun: no mail comes."),
     "resumed": _("Mail comes again with the next issue."),
     "left": _("You have left. No more issues will come."),
     "left_all": _("You have left every newsletter of this site."),
