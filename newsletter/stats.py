@@ -62,10 +62,10 @@ def sums_agree(numbers: dict[str, Any]) -> bool:
     return everyone and numbers["deliveries"] == states + sum(numbers["skipped"].values())
 
 
-def doubts(dispatch: Dispatch | None, *, limit: int = 1000) -> list[dict[str, Any]]:
+def doubts(dispatch: Dispatch | None) -> list[dict[str, Any]]:
     """Deliveries of which nobody knows whether they arrived: their id, subscriber_id and the last reply."""
     rows = Delivery.objects.filter(dispatch=dispatch, status=Status.UNCONFIRMED).order_by("pk")
-    return [dict(row) for row in rows.values("id", "subscriber_id", "reply")[:limit]]
+    return [dict(row) for row in rows.values("id", "subscriber_id", "reply")]
 
 
 def put_off(dispatch: Dispatch | None) -> dict[str, Any]:

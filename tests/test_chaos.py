@@ -13,8 +13,11 @@ from django.db import connection
 
 from bench.chaos import verdict
 from bench.chaos.verdict import Row, Verdict
+from newsletter import stats
+from newsletter.models import Delivery
 from newsletter.settings import ENV
 from tests.conftest import ROOT
+from tests.making import issue_of, make_dispatch, make_newsletter
 
 SMALL = (
     "worker-killed",
@@ -86,6 +89,15 @@ def test_a_transaction_whose_worker_froze_ends_with_the_lease() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT setting::int FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout'")
         assert cursor.fetchone() == (round(ENV.lease_seconds * 1000),)
+
+
+@pytest.mark.django_db
+def test_the_report_names_every_doubt_however_many_there_are() -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=1)
+    first = dispatch.deliveries.get()
+    frozen = {"dispatch": dispatch, "profile": first.profile, "batch": first.batch}
+    Delivery.objects.bulk_create(Delivery(**frozen, status="unconfirmed", tries=1) for _ in range(1100))
+    assert len(stats.full_report(issue_of(dispatch))["doubts"]) == 1100
 
 
 def test_a_small_run_loses_nobody_and_mails_nobody_twice(tmp_path: Path) -> None:
