@@ -28,7 +28,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.chaos", description=__doc__)
     parser.add_argument("--readers", type=int, default=10_000, help="of the case that kills workers; others a tenth")
     parser.add_argument("--kills", type=int, default=100, help="how often a worker is killed while rows are SENDING")
-    parser.add_argument("--chunk", type=int, default=20, help="CHUNK_SIZE: what one kill may leave in doubt")
+    parser.add_argument("--chunk", type=int, default=10, help="CHUNK_SIZE: what one kill may leave in doubt")
     parser.add_argument("--only", action="append", metavar="FAULT", help="this fault; may be given several times")
     chosen = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="masthead-chaos-"))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from django.core.management import call_command
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import InterfaceError, OperationalError, connection
 
 from bench.chaos import verdict
 from bench.chaos.servers import PROCESSES, WORKERS, Servers
@@ -180,14 +180,13 @@ def begin(
     weekly = make_newsletter(slug=f"chaos-{number}", name=f"Chaos {number}")
     issue = make_issue(weekly, paid=paid)
     people = [_subscriber(f"{treat(index)}{number}-{index}@readers.example") for index in range(readers)]
-    with transaction.atomic():
-        Subscriber.objects.bulk_create(people, batch_size=1000)
-        subscriptions = (
-            Subscription(newsletter=weekly, subscriber=person, status=Subscription.Status.ACTIVE) for person in people
-        )
-        Subscription.objects.bulk_create(subscriptions, batch_size=1000)
-        for person in people[readers - members :]:
-            Membership.objects.create(subscriber=person, tier=Tier.objects.get(slug="paid"))
+    Subscriber.objects.bulk_create(people, batch_size=1000)
+    subscriptions = (
+        Subscription(newsletter=weekly, subscriber=person, status=Subscription.Status.ACTIVE) for person in people
+    )
+    Subscription.objects.bulk_create(subscriptions, batch_size=1000)
+    for person in people[readers - members :]:
+        Membership.objects.create(subscriber=person, tier=Tier.objects.get(slug="paid"))
     journal = servers.folder / f"journal-{number}"
     servers.start_sink(journal, delay=delay_for(readers, seconds))
     if staffed:

@@ -14,7 +14,7 @@ from django.utils import timezone
 from psycopg import sql
 
 from bench.chaos import sends
-from bench.chaos.sends import Send, until
+from bench.chaos.sends import Send, StillNot, until
 from bench.chaos.servers import PROCESSES, WORKERS, Program, Servers, kill
 from bench.chaos.sizes import Size
 from bench.chaos.verdict import Verdict
@@ -35,8 +35,13 @@ def killed(servers: Servers, fault: str, size: Size) -> Verdict:
     chance = random.Random(size.kills)
     send = sends.begin(servers, fault, readers=size.readers, seconds=SECONDS_A_KILL * size.kills)
     kills = bound = 0
+    broken = []
     while kills < size.kills:
-        send.await_hold()
+        try:
+            send.await_hold()
+        except StillNot:
+            broken.append(f"Only {kills} of {size.kills} kills came while rows were SENDING.")
+            break
         time.sleep(chance.uniform(0, sends.CHUNK_SECONDS))
         held = send.held()
         alone = chance.random() < 0.5
@@ -54,7 +59,7 @@ def killed(servers: Servers, fault: str, size: Size) -> Verdict:
         kills += bool(send.held_by(fellows))
         servers.staff()
     send.await_end()
-    return send.verdict(bound=bound)
+    return send.verdict(bound=bound, broken=broken)
 
 
 def _belongs(servers: Servers, pid: int, worker: Program) -> bool:
