@@ -19,7 +19,7 @@ UV := export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(PIP_S
 LOCK = $(UV) pip compile --quiet pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(UPGRADE)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-sqlite test-postgres chaos check format lock screenshots
+.PHONY: help setup demo test test-sqlite test-postgres chaos bench check format lock screenshots
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ test-postgres: setup ## The suite on PostgreSQL, with a real Redis
 
 chaos: setup ## Break everything sending stands on: 10,000 readers, 100 kills; CHAOS_JSON names a file for the cases
 	@$(BIN)/python -m bench.chaos
+
+bench: setup ## Every page of the admin with a million readers; BENCH_JSON names a file for the figures
+	@$(BIN)/python bench/admin_pages.py
 
 check: setup ## Lint, format, types, layers and migrations
 	$(BIN)/ruff check .

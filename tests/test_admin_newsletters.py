@@ -19,7 +19,7 @@ CHANGE = "admin:newsletter_newsletter_change"
 PREVIEW = "admin:newsletter_newsletter_preview"
 
 
-def form(newsletter: Newsletter | None = None, **fields: Any) -> dict[str, Any]:
+def form(newsletter: Newsletter | None = None, /, **fields: Any) -> dict[str, Any]:
     """The form of a newsletter with its theme and no standing sections; `fields` are what is typed."""
     theme = Theme(newsletter=newsletter) if newsletter else Theme()
     values = {

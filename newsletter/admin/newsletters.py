@@ -77,9 +77,9 @@ class ThemeInline(base.StackedInline[Theme, Newsletter]):
     can_delete = False
     min_num = max_num = 1
     fieldsets = (
-        ("Light", {"fields": (("accent", "background", "surface"), ("text", "muted"))}),
-        ("Dark", {"fields": (("dark_accent", "dark_background", "dark_surface"), ("dark_text", "dark_muted"))}),
-        ("Frame", {"fields": (("font", "width"), ("logo_url", "logo_alt"), "footer")}),
+        ("Light", {"fields": ("accent", "background", "surface", "text", "muted")}),
+        ("Dark", {"fields": ("dark_accent", "dark_background", "dark_surface", "dark_text", "dark_muted")}),
+        ("Frame", {"fields": ("font", "width", "logo_url", "logo_alt", "footer")}),
     )
 
     def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
@@ -109,8 +109,8 @@ class NewsletterAdmin(base.ModelAdmin[Newsletter]):
     search_fields = ("name", "slug")
     inlines = (ThemeInline, StandingSectionInline)
     fieldsets = (
-        (None, {"fields": (("name", "slug"), "description", ("language", "time_zone"))}),
-        ("Sender", {"fields": (("from_name", "from_address"), "reply_to", "postal_address")}),
+        (None, {"fields": ("name", "slug", "description", "language", "time_zone")}),
+        ("Sender", {"fields": ("from_name", "from_address", "reply_to", "postal_address")}),
         ("Readers", {"fields": ("tracking", "upgrade_url")}),
     )
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.contrib import admin
 from django.http import HttpRequest
+from django.templatetags.static import static
 from django.urls import NoReverseMatch, reverse
 
 # Group by group: its title, and model, title and icon of each link. A link is shown to whoever may see its page.
@@ -71,6 +72,11 @@ def environment(request: HttpRequest) -> list[str] | None:
         return ["Debug", "danger"]
     host = urlsplit(settings.SITE_URL).hostname or ""
     return ["Local", "warning"] if host in {"localhost", "127.0.0.1", "::1"} else None
+
+
+def icon(request: HttpRequest) -> str:
+    """The path of the icon in the browser's tab."""
+    return static("pages/icon.svg")
 
 
 def _list_of(model: str) -> str:

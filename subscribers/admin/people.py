@@ -134,7 +134,7 @@ class SubscriptionInline(base.TabularInline[Subscription, Subscriber]):
         if row.pk is None:
             return "active from now on"
         return format_html(
-            '<a href="{}">{}</a>',
+            '<a class="text-primary-600 underline dark:text-primary-500" href="{}">{}</a>',
             reverse("admin:subscribers_subscription_change", args=[row.pk]),
             row.get_status_display(),
         )
@@ -196,10 +196,11 @@ class SubscriberAdmin(footprints.NamelessLog[Subscriber], base.LargeModelAdmin[S
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """The page of one person, with what may be done beside its form."""
+        """The page of one person, with what may be done beside its form; deleting is called erasing there."""
         row = self.get_object(request, object_id)
         offered = acts.buttons(ACTS, self, request, row) if row else {}
-        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **offered})
+        context = {**(extra_context or {}), **offered, "show_delete": False}
+        return super().change_view(request, object_id, form_url, context)
 
     def save_model(self, request: HttpRequest, obj: Subscriber, form: Any, change: bool) -> None:
         """Save a person; a new address and a choice of tracking go the way of every consent."""
