@@ -15,7 +15,6 @@ from django.contrib.auth.models import Group, User
 from django.core.cache import cache
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
-from django.http import HttpResponse
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
@@ -57,7 +56,7 @@ def page_of(issue: Issue, name: str = "change") -> str:
     return f"/admin/newsletter/issue/{issue.pk}/{name}/"
 
 
-def text(response: HttpResponse) -> str:
+def text(response: Any) -> str:
     return unescape(response.content.decode())
 
 
@@ -336,7 +335,7 @@ class TestImport:
         answer = client.post(IMPORT, posted)
         issue = Issue.objects.get()
         assert answer["Location"] == page_of(issue)
-        chosen = list(issue.sections.values_list("audience", "tier", "when_locked"))
+        chosen: list[tuple[Any, ...]] = list(issue.sections.values_list("audience", "tier", "when_locked"))
         assert chosen[0] == ("everyone", None, "hide")
         assert chosen[1:3] == [("from_tier", paid.pk, "tease"), ("below_tier", paid.pk, "hide")]
         assert newsletter.standing_sections.count() == len(chosen) - 1
