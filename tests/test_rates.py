@@ -10,10 +10,11 @@ import pytest
 from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from newsletter import deliveries, rates, sending
 from newsletter.models import Attempt, Batch, Delivery
-from newsletter.settings import ENV
+from newsletter.settings import ENV, Environment
 from tests.making import make_dispatch, make_newsletter, make_reader
 from tests.smtp_sink import SmtpSink
 from tests.waiting import until
@@ -116,6 +117,25 @@ def test_a_window_lets_no_more_through_than_the_rate(rate: float) -> None:
 def test_a_rate_becomes_whole_numbers(rate: float, amount: int, seconds: int) -> None:
     limit = rates._limit(rate)
     assert (limit.amount, limit.get_expiry()) == (amount, seconds)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"domain_rates": {"gmail.com": 0}},
+        {"domain_rates": {"reader@gmail.com": 1}},
+        {"rate_per_second": -1},
+        {"warm_up": {"news.example.org": "soon"}},
+        {"warm_up": {"desk@example.org": "2026-12-01"}},
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Environment(**settings)
+
+
+def test_domains_are_compared_in_lower_case() -> None:
+    assert Environment(domain_rates={"GMail.com": 20}).domain_rates == {"gmail.com": 20}
 
 
 @pytest.fixture

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import time_machine
 from django.db import transaction
+from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
-from newsletter import scheduling, sending, warming
+from newsletter import scheduling, sending, stats, warming
 from newsletter.models import Batch, Delivery, Dispatch, SendingDay
 from newsletter.settings import ENV
 from newsletter.transports import Outcome, Result
@@ -129,6 +131,16 @@ def test_what_is_over_the_cap_waits_for_tomorrow(sink: SmtpSink) -> None:
     assert "the 3 mails of today are sent" in warming.reason(dispatch)
     day = SendingDay.objects.get()
     assert (day.cap, day.taken, day.accepted, day.refused) == (3, 3, 3, 0)
+
+
+@pytest.mark.usefixtures("started")
+def test_the_report_and_the_page_say_why_the_rest_waits(sink: SmtpSink, admin_client: Client) -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=4)
+    page = reverse("admin:newsletter_dispatch_change", args=[dispatch.pk])
+    assert "being warmed up" not in admin_client.get(page).content.decode()
+    sending.send_batch(Batch.objects.get(dispatch=dispatch))
+    assert "being warmed up" in admin_client.get(page).content.decode()
+    assert stats.count(dispatch)["waits_for"] == warming.reason(dispatch)
 
 
 @pytest.mark.usefixtures("started")
