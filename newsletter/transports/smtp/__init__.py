@@ -60,6 +60,8 @@ class SmtpTransport:
         self._rests = 0
         self._rests_until = self._holds_until = 0.0
         self._reason = ""
+        self._all_may_begin = True  # not only those that something was heard of
+        self._next_look = 0.0  # when to see whether one waits for too long
 
     def hand_over(
         self,
@@ -73,6 +75,7 @@ class SmtpTransport:
         """See `transports.Transport.hand_over`."""
         load = Load(partial(self._make, compiled), sender.address, readers, deadline=deadline)
         self._lost_in_a_row = 0
+        self._all_may_begin, self._next_look = True, 0.0
         try:
             for pipeline in self._watched:
                 pipeline.wake()
@@ -102,23 +105,42 @@ class SmtpTransport:
                 load.stop(Result.LATER, TOO_LATE)
             elif (rest := self._rests_until - time.monotonic()) > 0:
                 load.stop(Result.LATER, self._reason, retry_after=rest)
-            for pipeline in self._watched:
-                if pipeline.ready:
-                    pipeline.fill(load)
+            elif self._all_may_begin:
+                self._all_may_begin = False
+                for pipeline in self._watched:
+                    if pipeline.ready:
+                        pipeline.fill(load)
+                self._next_look = 0.0
             self._open_more(load, name)
-        until = min([pipeline.until for pipeline in self._watched], default=0.0) if load.left else 0.0
-        for key, _ in self._selector.select(min(max(until - time.monotonic(), 0), LONGEST_REST)):
-            key.data.advance(load)
+        wait = max(self._next_look - time.monotonic(), 0) if load.left else 0
+        events = self._selector.select(wait)
+        for key, _ in events:
+            pipeline = key.data
+            pipeline.advance(load)
+            if load.waiting and pipeline.ready:
+                pipeline.fill(load)
+            self._look_at(pipeline, load)
+        if time.monotonic() >= self._next_look:
+            self._look_at_all(load)
+
+    def _look_at(self, pipeline: Pipeline, load: Load) -> None:
+        """Act on what became of a connection."""
+        if pipeline.over or pipeline.spent:
+            self._let_go(pipeline, load)
+            self._all_may_begin = True
+        else:
+            if pipeline.answered:
+                self._serves, self._lost_in_a_row, self._rests = True, 0, 0
+            self._watch(pipeline)
+
+    def _look_at_all(self, load: Load) -> None:
+        """Find those that waited too long; done no more often than one can have begun to wait since."""
         now = time.monotonic()
         for pipeline in list(self._watched):
-            if pipeline.until <= now and not pipeline.spent:
+            if pipeline.until <= now:
                 pipeline.give_up_waiting()
-            if pipeline.answered and not pipeline.over:
-                self._serves, self._lost_in_a_row, self._rests = True, 0, 0
-            if pipeline.over or pipeline.spent:
-                self._let_go(pipeline, load)
-            else:
-                self._watch(pipeline)
+            self._look_at(pipeline, load)
+        self._next_look = min([now + self._timeout / 8, *(pipeline.until for pipeline in self._watched)])
 
     def _open_more(self, load: Load, name: str) -> None:
         """Open as many connections as the messages that wait are worth."""
@@ -132,6 +154,7 @@ class SmtpTransport:
             pipeline = Pipeline(self._relay, name=name, timeout=self._timeout, most=self._messages_per_connection)
             self._watched[pipeline] = (-1, 0, 0)
             self._watch(pipeline)
+            self._next_look = 0.0
 
     def _watch(self, pipeline: Pipeline) -> None:
         """See to it that the selector waits for what `pipeline` waits for."""

@@ -33,6 +33,7 @@ _FAR = 1e12
 
 _ENVELOPE = ("MAIL", "RCPT", "DATA", "message")
 _CHUNK = ("MAIL", "RCPT", "message")
+_NO_NEWS = frozenset({"RSET", "MAIL", "RCPT"})
 _WORDS = {"dot": b".\r\n", "RSET": b"RSET\r\n", "DATA": b"DATA\r\n"}
 
 
@@ -112,7 +113,7 @@ class Pipeline:
 
     def give_up_waiting(self) -> None:
         """The relay is too slow."""
-        if not self.over:
+        if not self.over and not self.spent:
             self._over, self._timed_out = SLOW, True
 
     def fill(self, load: Load) -> None:
@@ -146,7 +147,7 @@ class Pipeline:
             elif number == 0 and self._timed_out:
                 load.settle(message, Result.LATER, reason)
             else:
-                load.put_back(message, reason, blamed=number == 0)
+                load.put_back(message, reason, blamed=number == 0 and not self._closing)
         self.in_flight.clear()
 
     def _listen(self, load: Load) -> bool:
@@ -232,6 +233,8 @@ class Pipeline:
         message = self.in_flight[0]
         step = message.steps[message.at]
         message.at += 1
+        if reply.code == 250 and step in _NO_NEWS and "PIPELINING" in self.extensions:
+            return
         if reply.closes:
             self._closing = self._closing or str(reply)
         if step == "message":
@@ -300,6 +303,8 @@ class Pipeline:
             self._refuse(message, load)
             self._to_forget = True
         self.answered += not reply.closes
+        if reply.closes and all(behind.doubt_from is None for behind in self.in_flight):
+            self._over = self._closing
 
     def _refuse(self, message: Message, load: Load) -> None:
         reply = message.refused
