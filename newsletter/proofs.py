@@ -10,12 +10,11 @@ import datetime as dt
 import time
 from dataclasses import replace
 from email.utils import make_msgid
-from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db.models import Q
 
-from newsletter import fields, gate, message, rendering, transports
+from newsletter import fields, gate, message, rendering, tracking, transports
 from newsletter.content import Profile, TrackingMode
 from newsletter.models import Issue
 from newsletter.transports import Outcome
@@ -39,12 +38,11 @@ def send(issue: Issue, address: str, profile: Profile) -> Outcome:
     content = issue.content()
     content = replace(content, subject=f"{MARK} {content.subject or content.title}")
     rendered = rendering.render(gate.view(content, profile), tracking=TrackingMode.OFF, text_only=profile.text_only)
-    host = urlsplit(settings.SITE_URL).hostname or "localhost"
-    newsletter = issue.newsletter
+    host, newsletter = tracking.site_host(), issue.newsletter
     sender = message.Sender(
-        name=newsletter.sender_name,
-        address=newsletter.from_address,
-        reply_to=newsletter.reply_to,
+        name=content.from_name,
+        address=content.from_address,
+        reply_to=content.reply_to,
         list_id=f"{newsletter.slug}.{host}",
         list_name=newsletter.name,
         feedback_id=f"i0:n{newsletter.pk}:test:masthead",
