@@ -158,9 +158,10 @@ def _back_off(tries: int, retry_seconds: float) -> float:
 def put_back(attempt: Attempt, *, begun: Collection[int]) -> int:
     """Return to the queue what `attempt` claimed and no transport was given, all but the ids `begun`; the number.
 
-    Of these rows certainly no byte left, and it counts no try.
+    Of these rows certainly no byte left, and it counts no try: not even where the lease ran out meanwhile, as it does
+    while the database is away, and they were taken for doubts.
     """
-    rows = Delivery.objects.filter(attempt=attempt, status=Status.SENDING).exclude(pk__in=begun)
+    rows = Delivery.objects.filter(attempt=attempt, status__in=OPEN).exclude(pk__in=begun)
     return rows.update(status=Status.QUEUED, tries=F("tries") - 1)
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,8 @@ from django.db import connection
 
 from bench.chaos import verdict
 from bench.chaos.verdict import Row, Verdict
-from newsletter import stats
-from newsletter.models import Delivery
+from newsletter import deliveries, stats
+from newsletter.models import Attempt, Delivery
 from newsletter.settings import ENV
 from tests.conftest import ROOT
 from tests.making import issue_of, make_dispatch, make_newsletter
@@ -98,6 +99,19 @@ def test_the_report_names_every_doubt_however_many_there_are() -> None:
     frozen = {"dispatch": dispatch, "profile": first.profile, "batch": first.batch}
     Delivery.objects.bulk_create(Delivery(**frozen, status="unconfirmed", tries=1) for _ in range(1100))
     assert len(stats.full_report(issue_of(dispatch))["doubts"]) == 1100
+
+
+@pytest.mark.django_db
+def test_what_was_never_begun_is_no_doubt_though_the_lease_ran_out_meanwhile() -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=3)
+    batch = dispatch.batches.get()
+    attempt = Attempt.objects.create(batch=batch, worker="w", transport="smtp", idempotency_key=uuid.uuid4())
+    begun = dispatch.deliveries.earliest("pk")
+    dispatch.deliveries.update(status="sending", tries=1, attempt=attempt)
+    deliveries.doubt(batch)
+    assert deliveries.put_back(attempt, begun=[begun.pk]) == 2
+    assert stats.count(dispatch)["unconfirmed"] == 1
+    assert set(dispatch.deliveries.exclude(pk=begun.pk).values_list("status", "tries")) == {("queued", 0)}
 
 
 def test_a_small_run_loses_nobody_and_mails_nobody_twice(tmp_path: Path) -> None:
