@@ -42,6 +42,7 @@ def paused(servers: Servers, fault: str, size: Size) -> Verdict:
         send.await_sent((turn + 1) / (size.rounds + 2))
         scheduling.pause(send.dispatch(), "Chaos.")
         paused_at = timezone.now()
+        time.sleep(CLAIMS_END.total_seconds())
         until(lambda: not send.held(), "the chunks in hand are finished")
         before = len(send.mails())
         time.sleep(2 * CLAIMS_END.total_seconds())
