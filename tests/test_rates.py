@@ -180,7 +180,7 @@ def test_a_worker_waits_for_the_rate_and_holds_its_lease(sink: SmtpSink, monkeyp
     real_room = rates.room
 
     def room(transport: str, wanted: int) -> int:
-        held.append(Batch.objects.get(dispatch=dispatch).lease_token is not None)
+        held.append(Batch.objects.get(dispatch=dispatch).leased_until)
         return real_room(transport, wanted)
 
     monkeypatch.setattr(rates, "room", room)
@@ -191,6 +191,8 @@ def test_a_worker_waits_for_the_rate_and_holds_its_lease(sink: SmtpSink, monkeyp
 
     until(all_sent, "all are sent")
     assert all(held)
+    assert len(held) > 6, "it looked again and again"
+    assert len(set(held)) == len(held), "and renewed its lease each time"
     assert time.monotonic() - began >= 1.5, "five at two a second take three windows"
     assert set(Delivery.objects.values_list("tries", flat=True)) == {1}
 
