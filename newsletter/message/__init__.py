@@ -147,11 +147,12 @@ def assemble(compiled: Compiled, reader: Reader) -> bytes:
     It is 7-bit but for an address with a non-ASCII local part, which stands raw in the To header (RFC 6532): such a
     message may go only where SMTPUTF8 is offered. Raises ValueError where the address or unsubscribe link is none.
     """
-    own = "".join(f"{name}: {value}\r\n" for name, value in reader_headers(reader, bulk=compiled.bulk).items())
+    own = "".join([f"{name}: {value}\r\n" for name, value in reader_headers(reader, bulk=compiled.bulk).items()])
     pieces = [compiled.head, compiled.subject_line or _subject_line(compiled, reader), own.encode()]
+    known: dict[str, bytes] = {}
     for before, body in compiled.parts:
         pieces.append(before)
-        pieces += body.encoded(reader.values)
+        pieces += body.encoded(reader.values, known)
     pieces.append(compiled.tail)
     return b"".join(pieces)
 

@@ -63,11 +63,23 @@ class QuotedPrintable:
     as_html: bool
     name: ClassVar = "quoted-printable"
 
-    def encoded(self, values: Mapping[str, str]) -> list[bytes]:
-        """The body for one reader, to be joined."""
-        filled = [_encoded_value(slot, values, as_html=self.as_html) for slot in self.slots]
+    def encoded(self, values: Mapping[str, str], known: dict[str, bytes]) -> list[bytes]:
+        """The body for one reader, to be joined.
+
+        `known` keeps from one body to the next what is the same in each: values that need no encoding.
+        """
+        filled: list[bytes] = []
+        for slot in self.slots:
+            given = values.get(slot.name) or slot.fallback
+            octets = known.get(given)
+            if octets is None:
+                if _PLAIN.fullmatch(given):
+                    octets = known[given] = given.encode()
+                else:
+                    octets = quoted_printable(value(slot, values, as_html=self.as_html))
+            filled.append(octets)
         pieces: list[bytes] = [*self.pieces]
-        pieces[1::2] = map(filled.__getitem__, self.order)
+        pieces[1::2] = [filled[index] for index in self.order]
         return pieces
 
     @property
@@ -84,8 +96,8 @@ class Base64:
     as_html: bool
     name: ClassVar = "base64"
 
-    def encoded(self, values: Mapping[str, str]) -> list[bytes]:
-        """The body for one reader, to be joined."""
+    def encoded(self, values: Mapping[str, str], known: dict[str, bytes]) -> list[bytes]:
+        """The body for one reader, to be joined; nothing in it is the same as in another."""
         return [base64(fill(self.template, values, as_html=self.as_html))]
 
     @property
@@ -134,13 +146,6 @@ def base64(text: str) -> bytes:
     encoded = b2a_base64(text.replace("\n", "\r\n").encode(), newline=False)
     lines = [encoded[start : start + MAX_LINE] for start in range(0, len(encoded), MAX_LINE)]
     return b"\r\n".join([*lines, b""])
-
-
-def _encoded_value(slot: Slot, values: Mapping[str, str], *, as_html: bool) -> bytes:
-    given = values.get(slot.name) or slot.fallback
-    if _PLAIN.fullmatch(given):
-        return given.encode()
-    return quoted_printable(value(slot, values, as_html=as_html))
 
 
 def _wrapped(line: bytes) -> bytes:
