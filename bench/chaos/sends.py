@@ -95,7 +95,7 @@ class Send:
                 raise StillNot("The send had ended before the fault could come.")
             return held
 
-        return until(look, "a row that is being sent")
+        return until(look, "a row that is being sent", seconds=SEND_SECONDS)
 
     def await_sent(self, share: float) -> None:
         """Wait until this share of the readers has it."""
@@ -166,7 +166,7 @@ def begin(
     seconds: float = SECONDS,
     treat: Treat = lambda _: "slow-",
     paid: str = "",
-    members: int = 0,
+    members: Callable[[int], bool] = lambda _: False,
     staffed: bool = True,
     beats: int = 1,
 ) -> Send:
@@ -174,7 +174,8 @@ def begin(
 
     The mail server is as slow as makes the send take about so many `seconds` where nothing goes wrong. `treat` gives
     the words that stand in front of the address of reader 0, 1, 2 …: how the mail server treats it. `paid` is the text
-    of a section for paid readers, who are the last `members`. Nobody sends where it is not `staffed`.
+    of a section for paid readers; `members` says of reader 0, 1, 2 … who they are. Nobody sends where it is not
+    `staffed`.
     """
     number = Dispatch.objects.count() + 1
     weekly = make_newsletter(slug=f"chaos-{number}", name=f"Chaos {number}")
@@ -185,8 +186,9 @@ def begin(
         Subscription(newsletter=weekly, subscriber=person, status=Subscription.Status.ACTIVE) for person in people
     )
     Subscription.objects.bulk_create(subscriptions, batch_size=1000)
-    for person in people[readers - members :]:
-        Membership.objects.create(subscriber=person, tier=Tier.objects.get(slug="paid"))
+    if held := [person for index, person in enumerate(people) if members(index)]:
+        tier = Tier.objects.get(slug="paid")
+        Membership.objects.bulk_create(Membership(subscriber=person, tier=tier) for person in held)
     journal = servers.folder / f"journal-{number}"
     servers.start_sink(journal, delay=delay_for(readers, seconds))
     if staffed:

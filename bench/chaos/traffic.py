@@ -76,14 +76,15 @@ def rung_often(servers: Servers, fault: str, size: Size) -> Verdict:
 
 def readers_change(servers: Servers, fault: str, size: Size) -> Verdict:
     """In mid-send readers leave, become members and stop being members: from the next chunk on that holds."""
-    some = size.others // 10
-    send = sends.begin(servers, fault, readers=size.others, paid=PAID_WORDS, members=2 * some)
-    send.await_sent(0.2)
-    staying, ending, joining, leaving = (
-        send.readers[len(send.readers) - 2 * some : len(send.readers) - some],
-        send.readers[len(send.readers) - some :],
-        send.readers[len(send.readers) - 3 * some : len(send.readers) - 2 * some],
-        send.readers[len(send.readers) - 4 * some : len(send.readers) - 3 * some],
+    send = sends.begin(
+        servers, fault, readers=size.others, seconds=15.0, paid=PAID_WORDS, members=lambda index: index % 2 == 1
+    )
+    send.await_sent(0.1)
+    untouched = send.deliveries.filter(status__in=("queued", "skipped"), tries=0).order_by("-pk")
+    waiting = set(untouched.values_list("subscriber__address", flat=True)[: size.others // 4])
+    # Of those whom nobody has claimed yet, the last: every fourth reader changes in each way, or stays a member.
+    leaving, staying, joining, ending = (
+        tuple(reader for reader in send.readers[first::4] if reader in waiting) for first in range(4)
     )
     for subscription in Subscription.objects.filter(subscriber__address__in=leaving):
         consent.unsubscribe(subscription, source="chaos")
@@ -91,7 +92,6 @@ def readers_change(servers: Servers, fault: str, size: Size) -> Verdict:
     paid = Tier.objects.get(slug="paid")
     for pk in Subscription.objects.filter(subscriber__address__in=joining).values_list("subscriber", flat=True):
         Membership.objects.create(subscriber_id=pk, tier=paid)
-    untouched = send.deliveries.filter(status__in=("queued", "skipped"), tries=0)
     in_time = set(untouched.values_list("subscriber__address", flat=True))
     send.await_end()
     return send.verdict(
