@@ -247,6 +247,105 @@ def test_a_pasted_text_with_a_stray_markdown_link_keeps_its_headings() -> None:
         assert headings(text, filename=name) == ["🏆 Story of the Week: Wool", "⚡ Quick Hits"]
 
 
+@pytest.mark.parametrize(
+    ("above", "title", "number"),
+    [
+        ("Loom Weekly AI/ML Newsletter\n# 31 - The week of two lines", None, 31),
+        ("Loom Weekly AI/ML Newsletter\n\n# 22", None, 22),
+        ("Loom Weekly\n#27 (2026)", None, 27),
+        ("Loom Weekly\nAI/ML Newsletter # 12 - The week of looms", None, 12),
+        ("Loom Weekly\n\nNewsletter No. 12", None, 12),
+        ("Loom Weekly\n# 3 reasons to weave", "Loom Weekly", None),
+        ("Loom Weekly # 4\n# 5 - The fifth", "Loom Weekly # 4", 4),
+        ("Loom Weekly\nWe weave, as in issue # 12", "Loom Weekly", None),
+        ("Loom Weekly\nWelcome to Issue 12", "Loom Weekly", None),
+        ("Loom Weekly\nHere is what was in # 12.", "Loom Weekly", None),
+    ],
+)
+@pytest.mark.parametrize("name", ["weekly.txt", "weekly.md"])
+@pytest.mark.parametrize("marked", ["", "*slightly* marked\n\n", "## Marked Up\n\n"], ids=["plain", "mark", "heading"])
+def test_a_title_on_two_lines_is_one(above: str, title: str | None, number: int | None, name: str, marked: str) -> None:
+    text = f"{above}\n\nHello to you all.\n\n{marked}{LONG}\n"
+    issue = authoring.read(text.encode(), filename=name)
+    assert issue.number == number
+    if title is None:
+        assert issue.title == issue.subject == " ".join(above.split())
+        assert issue.sections[0].body.startswith("Hello to you all.")
+
+
+def test_numbered_headings_are_no_title_on_two_lines() -> None:
+    issue = authoring.read(f"Loom Weekly\n\n# 1: Wool\n\n{LONG}\n\n# 2: Linen\n\n{LONG}\n".encode())
+    assert [section.heading for section in issue.sections][-2:] == ["1: Wool", "2: Linen"]
+    assert issue.number is None
+
+
+ESSAY = f"{LONG}\n{LONG}\n"
+HALF_MARKED = (
+    f"Loom Weekly # 10 - The week of wool\nHey, Ada here! {LONG}\n🏆 Story of the Week: The Mill\n{ESSAY}"
+    f"🤖 Looms That Dropped\nFen Loom (Marsh) — Heavy. {LONG}\n🧠 Patterns That Matter\n{ESSAY}⚡ Quick Hits\n{LONG}\n"
+)
+
+
+@pytest.mark.parametrize("name", ["weekly.txt", "weekly.md", ""])
+@pytest.mark.parametrize("extra", ["", "A [link](https://a.example) among it.\n"], ids=["plain", "link"])
+@pytest.mark.parametrize(
+    "marked",
+    [
+        ["🧠 Patterns"],
+        ["🏆 Story"],
+        ["⚡ Quick"],
+        ["🏆 Story", "🤖 Looms", "⚡ Quick"],
+        ["🏆 Story", "🤖 Looms", "🧠 Patterns", "⚡ Quick"],
+    ],
+    ids=len,
+)
+def test_a_pasted_text_in_which_a_heading_was_marked_keeps_the_others(marked: list[str], extra: str, name: str) -> None:
+    text = HALF_MARKED.replace("⚡", f"{extra}⚡")
+    for start in marked:
+        text = text.replace(start, f"## {start}")
+    issue = authoring.read(text.encode(), filename=name)
+    assert (issue.title, issue.number) == ("Loom Weekly # 10 - The week of wool", 10)
+    assert [section.heading for section in issue.sections] == [
+        "",
+        "🏆 Story of the Week: The Mill",
+        "🤖 Looms That Dropped",
+        "🧠 Patterns That Matter",
+        "⚡ Quick Hits",
+    ]
+    assert issue.sections[0].body.startswith("Hey, Ada here!")
+    if not extra and len(marked) < 4:
+        assert issue.sections[2].body.startswith("**Fen Loom (Marsh)** — Heavy.")
+
+
+def test_standing_sections_are_found_beside_a_heading_that_was_marked() -> None:
+    text = f"Loom Weekly # 5\n{LONG}\nStory of the Week\n{ESSAY}## Wool\n{ESSAY}Quick Hits\n{LONG}\n"
+    issue = authoring.read(text.encode(), known=KNOWN)
+    assert issue.number == 5
+    assert [section.heading for section in issue.sections] == ["", "Story of the Week", "Wool", "Quick Hits"]
+
+
+def test_markdown_with_a_line_that_looks_like_a_heading_stays_as_it_is() -> None:
+    looks = "🎉 Ten Thousand Readers!\n\nThey came.\n\n"
+    text = f"## Wool\n\n{LONG}\n\n{looks}## Linen\n\nQuick Hits\n\n{LONG}\n\n## Silk\n\nShort.\n"
+    for name in ("weekly.txt", "weekly.md"):
+        issue = authoring.read(text.encode(), filename=name, known=KNOWN)
+        assert [section.heading for section in issue.sections] == ["Wool", "Linen", "Silk"]
+
+
+def test_a_name_and_a_title_begin_a_section_and_a_lone_phrase_is_asked_about() -> None:
+    story = "Story of the Week: The Mill That Would Not Close"
+    issue = authoring.read(f"Loom Weekly # 5\nHello.\n{story}\n{LONG}\nshort\nshort\nshort\n".encode())
+    assert [section.heading for section in issue.sections] == ["", story]
+    assert any(story in note for note in issue.notes)
+    for line in ("Wool: The Mill That Closed", "Story of the week: the mill closed again", f"{story}."):
+        assert headings(f"Hello.\n{line}\n{LONG}\nshort\nshort\n") == []
+    asked = authoring.read(f"Loom Weekly # 5\n{LONG}\nPatterns That Matter\n{LONG}\n".encode())
+    assert [section.heading for section in asked.sections] == [""]
+    assert any("may be headings: “Patterns That Matter”" in note for note in asked.notes)
+    certain = authoring.read(f"Loom Weekly # 5\n⚡ Quick Hits\n{LONG}\nPatterns That Matter\n{LONG}\n".encode())
+    assert not any("may be headings" in note for note in certain.notes)
+
+
 WORDS = st.text(alphabet=st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=12)
 SIGNS = st.sampled_from(
     [*"#*_`[]()<>&!|\\~+-=.:;•◦▪–—🏆✅", "1.", "23)", "##", "---", "https://a.b/c_d.", "&amp;", "<b>", "](", "```"]

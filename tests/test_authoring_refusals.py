@@ -32,6 +32,7 @@ from newsletter.authoring import ImportRefused, ParsedIssue
         (b"<!-- only a note -->", "no text"),
         (b"# Only a title\n", "no text"),
         (b"Title: Only headers\nNumber: 3\n\n", "no text"),
+        (b"Date: 2026-01-02", "no text"),
         (b"---\ntitle: [broken\ndate: 2026-01-01\n---\ntext\n", "see line 3"),
         (b"---\ntitle: 'open\n---\n\ntext\n", "see line"),
         (b"+++\ntitle = broken\n+++\ntext\n", "see line 2"),

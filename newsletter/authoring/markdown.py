@@ -41,14 +41,18 @@ class _Uses:
     footnotes: set[str] = field(default_factory=set)
 
 
-def is_markdown(text: str, *, named: bool) -> bool:
-    """Whether `text` is marked up. `named`: the file's name or its headers say so, and slighter signs are enough."""
+def is_markdown(text: str, names: Mapping[str, KnownSection], *, named: bool) -> bool:
+    """Whether `text` is marked up. `named`: the file's name or its headers say so, and slighter signs are enough.
+
+    A pasted text in which somebody marked a heading or two, and nothing else, is still one.
+    """
     document = markup.parse(text)
     first = next((index for index, line in enumerate(document.lines) if line.strip()), 0)
-    for heading in _headings(document):
-        # "# 10 - The week …" on the first line is the issue's number.
-        if not (heading.first == first and heading.text[:1].isdigit()):
-            return True
+    # "# 10 - The week …" on the first line is the issue's number.
+    marked = [heading for heading in _headings(document) if not (heading.first == first and heading.text[:1].isdigit())]
+    underlined = any(heading.end - heading.first > 1 for heading in marked)
+    if marked and (underlined or _half_marked(document, marked, names) is None):
+        return True
     marks = _FILE_MARKS if named else _TEXT_MARKS
     for token in markup.every(document.tokens):
         if token.type in marks and not (token.markup.startswith("~") or (token.markup == "autolink" and not named)):
@@ -66,7 +70,11 @@ def read(text: str, names: Mapping[str, KnownSection], *, title: str = "") -> Fo
     document = markup.parse(text)
     found = Found("", [], notes)
     marked = _headings(document)
-    if not marked and (spread := _spread(document, names)) != text:
+    half_marked = _half_marked(document, marked, names) if marked else None
+    if half_marked is not None:
+        document = half_marked
+        marked = _headings(document)
+    elif not marked and (spread := _spread(document, names)) != text:
         document = markup.parse(spread)
     after_title = 0
     if marked and _is_title(document, marked, title):
@@ -76,15 +84,17 @@ def read(text: str, names: Mapping[str, KnownSection], *, title: str = "") -> Fo
         levels = {heading.level for heading in marked}
         cut_at = 2 if 2 in levels else min(levels)
         marked = [heading for heading in marked if heading.level <= cut_at]
+        if half_marked is not None:
+            others = _beside_marked(_own_lines(document, after_title), names)
+            marked = sorted([*marked, *others], key=lambda heading: heading.first)
+            _note_taken(others, found.notes)
     else:
         lines = _own_lines(document, after_title)
         if not title and not found.title and lines and _title_like(lines):
             found.title, after_title = lines[0].text, lines[0].end
             lines = lines[1:]
         marked = _unmarked(lines, names)
-        if marked:
-            quoted = ", ".join(f"“{heading.text}”" for heading in marked)
-            found.notes.append(f"The text has no headings in Markdown; these lines were taken for them: {quoted}.")
+        _note_taken(marked, found.notes)
     if not title and not found.title:
         after_title = _numbered_first_line(document, found, after_title)
     found.notes += [
@@ -94,6 +104,36 @@ def read(text: str, names: Mapping[str, KnownSection], *, title: str = "") -> Fo
     ]
     found.sections = _sections(document, marked, after_title, found.notes)
     return found
+
+
+def _note_taken(lines: Sequence[_Heading], notes: list[str]) -> None:
+    if lines:
+        quoted = ", ".join(f"“{line.text}”" for line in lines)
+        notes.append(f"These lines were taken for headings, though no mark-up says so: {quoted}.")
+
+
+def _half_marked(
+    document: markup.Document, marked: Sequence[_Heading], names: Mapping[str, KnownSection]
+) -> markup.Document | None:
+    """The document with its lines as paragraphs, where it is a pasted text with only some headings marked, else None.
+
+    Its other headings begin with an emoji or name standing sections. They count where they are no fewer than those
+    marked, or where the text has a line for each paragraph, as web editors give it.
+    """
+    spread = markup.parse(_spread(document, names))
+    others = _beside_marked(_own_lines(spread, 0), names)
+    paragraphs = [
+        token.map for token in document.tokens if token.type == "paragraph_open" and not token.level and token.map
+    ]
+    by_line = 2 * (len(spread.lines) - len(document.lines)) >= len(paragraphs)
+    return spread if others and (len(others) >= len(marked) or by_line) else None
+
+
+def _beside_marked(blocks: Sequence[_Heading], names: Mapping[str, KnownSection]) -> list[_Heading]:
+    """Lines below the first that head a section by an emoji or by name, though other headings have mark-up."""
+    starts, guessed = plain.heading_lines([block.text or _LONG for block in blocks], names)
+    sure = {index for index in starts if index not in guessed or headings.leading_emoji(blocks[index].text)}
+    return [blocks[index] for index in sorted(sure - {0})]
 
 
 def _headings(document: markup.Document) -> list[_Heading]:

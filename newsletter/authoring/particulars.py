@@ -17,8 +17,8 @@ _NUMBERED = (
     ),
     re.compile(r"(?:n°|nº|№)\s*(\d{1,9})\b", re.IGNORECASE),
     re.compile(r"\bno\s+(\d{1,9})\s*(?:$|[:|–—-])", re.IGNORECASE),
-    # Not "The #1 mistake": the number is followed by a separator or by nothing.
-    re.compile(r"(?<![\w&])[#＃]\s*(\d{1,9})(?=\s*(?:$|[:|·•,;)\]–—]|-\s|\.(?:\s|$)))"),
+    # Not "The #1 mistake": the number is followed by a separator, by a year in brackets, or by nothing.
+    re.compile(r"(?<![\w&])[#＃]\s*(\d{1,9})(?=\s*(?:$|[:|·•,;)\]–—]|-\s|\.(?:\s|$)|\([^()]*\b\d{4}\)))"),
     re.compile(r"\b(?:vol(?:ume)?\.?)\s*#?\s*(\d{1,9})\b", re.IGNORECASE),
 )
 _LAST_WORD = re.compile(r"(?<![\w.,:/+#$€£-])(\d{1,5})\s*$")

@@ -1,7 +1,8 @@
 """An issue from plain text, as it comes out of a web editor: the headings have no mark-up and must be told apart.
 
 A line of its own is a heading when it names a standing section, or when it begins with an emoji and reads like a
-heading, or, where nothing in the file does, when it is a short line in title case among long paragraphs.
+heading, or, where nothing in the file does, when it is a short line in title case among long paragraphs. One that
+somebody marked with # signs is a heading too.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from newsletter.authoring import headings, paragraphs
 from newsletter.authoring.parsed import TITLE_LENGTH, Found, KnownSection
 
 HEADING_LENGTH = 120  # characters of a heading that no standing section vouches for
+MAX_QUOTED = 8  # lines that a note asks about
 LONG_LINE = 100  # characters: a paragraph of its own, where lines are not wrapped
 _WRAPPED_AT = 45  # characters: a shorter line ended because its paragraph did
 
@@ -28,6 +30,8 @@ _GREETING = re.compile(
 _SENTENCE_INSIDE = re.compile(r"[^\W\d_A-Z]{3,}[.!?]+[\"”’)]*\s+\S")
 _SENTENCE_END = re.compile(r"[.,;!。，！…][\"”’')\]]*$")
 _CLOSED = re.compile(r"[.!?:;)\]\"”’…。！？]$")
+_MARKED = re.compile(r"#{1,6}[ \t]+(?P<text>.*?)[ \t]*#*[ \t]*")  # a heading in Markdown, here and there in a text
+_NAME_AND_TITLE = re.compile(r"(?P<name>[^:]+): (?P<title>.+)")
 _WORD = re.compile(r"[^\W\d_][\w’'.&-]*")
 
 
@@ -53,13 +57,25 @@ def read(text: str, names: Mapping[str, KnownSection], *, title: str = "") -> Fo
     if guessed:
         quoted = ", ".join(f"“{' '.join(lines[index].split())}”" for index in sorted(guessed))
         found.notes.append(f"Taken for headings, though no standing section says so: {quoted}.")
+    doubtful = [] if guessed else _doubtful(lines, starts)
+    if doubtful:
+        quoted = ", ".join(f"“{line}”" for line in doubtful)
+        found.notes.append(
+            f"These lines may be headings: {quoted}. If they are, add them to the newsletter's standing sections, "
+            "and import the file again."
+        )
     bounds = [-1, *sorted(starts), len(lines)]
     for start, end in itertools.pairwise(bounds):
-        heading = " ".join(lines[start].split()) if start >= 0 else ""
+        heading = _heading(lines[start]) if start >= 0 else ""
         body = paragraphs.to_markdown(_without_rules(lines[start + 1 : end]), items=bool(heading))
         if heading or body:
             found.sections.append((heading, body))
     return found
+
+
+def _heading(line: str) -> str:
+    match = _MARKED.fullmatch(line.strip())
+    return " ".join((match["text"] if match else line).split())
 
 
 def _without_rules(lines: Sequence[str]) -> Sequence[str]:
@@ -82,12 +98,13 @@ def unwrapped(lines: Sequence[str], names: Mapping[str, KnownSection]) -> list[s
     joined: list[list[str]] = []
     open_line = False
     for line in lines:
-        own = paragraphs.is_list_line(line) or headings.leading_emoji(line.lstrip()) or _known(line, names)
+        heads = _known(line, names) or _is_marked_up(line)
+        own = heads or paragraphs.is_list_line(line) or headings.leading_emoji(line.lstrip())
         if open_line and line.strip() and not own:
             joined[-1].append(line.strip())
         else:
             joined.append([line])
-        open_line = len(line) >= _WRAPPED_AT and not _known(line, names)
+        open_line = len(line) >= _WRAPPED_AT and not heads
     return [" ".join(pieces) for pieces in joined]
 
 
@@ -96,7 +113,7 @@ def heading_lines(lines: Sequence[str], names: Mapping[str, KnownSection]) -> tu
     filled = [index for index, line in enumerate(lines) if line.strip()]
     below = dict(itertools.pairwise(filled))
     above = {two: one for one, two in below.items()}
-    known = {index for index in filled if _known(lines[index], names)}
+    known = {index for index in filled if _known(lines[index], names) or _is_marked_up(lines[index])}
     marked = {index for index in filled if index not in known and _marked(lines[index].strip())}
     contents = _contents(lines, known | marked, below)
     known -= contents
@@ -112,9 +129,14 @@ def heading_lines(lines: Sequence[str], names: Mapping[str, KnownSection]) -> tu
     emoji = {index: headings.leading_emoji(lines[index].strip()) for index in filled if index not in contents | known}
     times = Counter(emoji.values())
     marked = {index for index in marked if times[emoji[index]] == 1}
-    emoji_style = marked or any(headings.leading_emoji(lines[index].strip()) for index in known)
+    emoji_style = marked or any(headings.leading_emoji(_heading(lines[index])) for index in known)
     guessed = marked if emoji_style else _in_title_case(lines, filled, known, below)
     return known | guessed, guessed
+
+
+def _is_marked_up(line: str) -> bool:
+    match = _MARKED.fullmatch(line.strip())
+    return bool(match and headings.bare_name(match["text"]))
 
 
 def _contents(lines: Sequence[str], candidates: set[int], below: Mapping[int, int]) -> set[int]:
@@ -166,16 +188,43 @@ def _title_case(words: Sequence[str]) -> bool:
 
 
 def _in_title_case(lines: Sequence[str], filled: Sequence[int], known: set[int], below: Mapping[int, int]) -> set[int]:
-    """Short lines in title case above long ones, in a text of long paragraphs. One alone is no pattern."""
+    """Short lines in title case above long ones, in a text of long paragraphs.
+
+    One alone is no pattern, but for "Name of a Section: Title of the Piece", which needs neither.
+    """
+    found = _above_long(lines, filled, known, below)
+    alone = {index for index in found if _names_and_titles(lines[index].strip())}
     if not filled or median(len(lines[index]) for index in filled) < LONG_LINE:
-        return set()
+        return alone
+    return found if len(found | known) >= 2 else alone
+
+
+def _above_long(lines: Sequence[str], filled: Sequence[int], known: set[int], below: Mapping[int, int]) -> set[int]:
+    """Lines in title case directly above a long paragraph."""
     found = {
         index
         for index in filled
         if index not in known and index in below and below[index] not in known and _titled_line(lines[index].strip())
     }
-    found = {index for index in found if below[index] not in found and len(lines[below[index]]) >= LONG_LINE}
-    return found if len(found | known) >= 2 else set()
+    return {index for index in found if below[index] not in found and len(lines[below[index]]) >= LONG_LINE}
+
+
+def _names_and_titles(line: str) -> bool:
+    """Whether `line` is "Story of the Week: The Mill That Would Not Close": two phrases, each in title case."""
+    match = _NAME_AND_TITLE.fullmatch(line)
+    if match is None:
+        return False
+    name, title = _WORD.findall(match["name"]), _WORD.findall(match["title"])
+    return 2 <= len(name) <= 6 and len(title) >= 2 and not title[0].islower() and " — " not in line
+
+
+def _doubtful(lines: Sequence[str], starts: set[int]) -> list[str]:
+    """Lines that look like headings but were not taken for any, where nothing in the text shows how headings look."""
+    if any(headings.leading_emoji(_heading(lines[index])) for index in starts):
+        return []
+    filled = [index for index, line in enumerate(lines) if line.strip()]
+    found = _above_long(lines, filled, starts, dict(itertools.pairwise(filled)))
+    return [" ".join(lines[index].split()) for index in sorted(found)][:MAX_QUOTED]
 
 
 def _titled_line(line: str) -> bool:
@@ -192,4 +241,4 @@ def _titled_line(line: str) -> bool:
 
 def _begins_text(line: str, names: Mapping[str, KnownSection]) -> bool:
     """Whether the first `line` of a file is no title: a heading, an item, or the first line of a letter."""
-    return _known(line, names) or paragraphs.is_list_line(line) or line[-1] in ",;" or not headings.bare_name(line)
+    return not headings.bare_name(line) or _known(line, names) or paragraphs.is_list_line(line) or line[-1] in ",;"

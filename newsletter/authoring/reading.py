@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from newsletter import content
-from newsletter.authoring import decoding, headers, headings, markdown, paragraphs, particulars, plain
+from newsletter.authoring import decoding, headers, headings, markdown, paragraphs, particulars, plain, titles
 from newsletter.authoring.parsed import TITLE_LENGTH, ImportRefused, KnownSection, ParsedIssue, ParsedSection
 
 _MARKDOWN_NAMES = frozenset({".md", ".markdown", ".mdown", ".mkd", ".mdx"})
@@ -28,10 +28,11 @@ def read(data: bytes, *, filename: str = "", known: Sequence[KnownSection] = ())
     title = content.clean_line(above.first("title"))
     named = bool(above.lines) or PurePath(filename).suffix.lower() in _MARKDOWN_NAMES
     subject = content.clean_line(above.first("subject"))
-    if markdown.is_markdown(above.body, named=named):
-        found = markdown.read(above.body, names, title=title)
+    body = above.body if title else titles.set_apart(above.body)
+    if markdown.is_markdown(body, names, named=named):
+        found = markdown.read(body, names, title=title)
     else:
-        found = plain.read(above.body, names, title=title or subject)
+        found = plain.read(body, names, title=title or subject)
     notes += found.notes
     sections = tuple(_section(heading, body, names, notes) for heading, body in found.sections)
     if not any(section.heading or section.body for section in sections):
