@@ -82,7 +82,8 @@ class Sink:
         if self._delay:
             self._late.append((time.monotonic() + self._delay, connected, reply))
         else:
-            connected.send(reply)
+            with contextlib.suppress(OSError):  # it may be gone
+                connected.send(reply)
 
     def _read(self, connection: _Connection) -> None:
         kept = len(connection.carry)
