@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 import dj_database_url
+from kombu import Queue
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -294,6 +295,10 @@ STORAGES = {
 
 # Celery rings the bell and the rows are the queue (newsletter.tasks), so its own settings only keep it honest.
 CELERY_BROKER_URL = ENV.redis_url
+# Batches rung at once may be thousands: what looks at the rows, and what starts an issue, does not queue behind them.
+# A worker takes from both queues in turn.
+CELERY_TASK_QUEUES = [Queue("celery"), Queue("soon")]
+CELERY_TASK_ROUTES = {f"newsletter.tasks.{name}": {"queue": "soon"} for name in ("tick", "prepare", "tidy")}
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True

@@ -14,7 +14,8 @@ from django.db import connection
 
 from bench.chaos import verdict
 from bench.chaos.verdict import Row, Verdict
-from newsletter import deliveries, stats
+from newsletter import deliveries, stats, tasks
+from newsletter.celery import app
 from newsletter.models import Attempt, Delivery
 from newsletter.settings import ENV
 from tests.conftest import ROOT
@@ -112,6 +113,14 @@ def test_what_was_never_begun_is_no_doubt_though_the_lease_ran_out_meanwhile() -
     assert deliveries.put_back(attempt, begun=[begun.pk]) == 2
     assert stats.count(dispatch)["unconfirmed"] == 1
     assert set(dispatch.deliveries.exclude(pk=begun.pk).values_list("status", "tries")) == {("queued", 0)}
+
+
+def test_what_looks_at_the_rows_does_not_queue_behind_what_it_rang() -> None:
+    queue_of = {
+        task.name: app.amqp.router.route({}, task.name)["queue"].name for task in (tasks.tick, tasks.send_batch)
+    }
+    assert len(set(queue_of.values())) == 2
+    assert set(queue_of.values()) <= set(app.amqp.queues.consume_from)
 
 
 def test_a_small_run_loses_nobody_and_mails_nobody_twice(tmp_path: Path) -> None:
