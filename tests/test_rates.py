@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from newsletter import deliveries, rates, sending
+from newsletter import deliveries, rates, scheduling, sending
 from newsletter.models import Attempt, Batch, Delivery
 from newsletter.settings import ENV, Environment
-from tests.making import make_dispatch, make_newsletter, make_reader
+from tests.making import make_dispatch, make_newsletter, make_reader, make_subscriber
 from tests.smtp_sink import SmtpSink
 from tests.waiting import until
 
@@ -169,6 +169,18 @@ def test_readers_of_a_full_domain_are_queued_for_later_and_it_counts_no_try(
     assert all(row.due_at and row.due_at > timezone.now() for row in late)
     assert len(sink.messages()) == 3
     assert Attempt.objects.get().accepted == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_single_message_does_not_wait_for_the_other_readers_of_a_domain(
+    sink: SmtpSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allow(monkeypatch, domain_rates={"full.example": 0.01})
+    assert rates.waits("smtp", ["full.example"]) == [0.0]
+    asking = make_subscriber("asking@full.example")
+    single = scheduling.send_single(asking, make_newsletter(), subject="Confirm", body="Here it is.")
+    sending.send_batch(Batch.objects.get(dispatch=single))
+    assert len(sink.messages()) == 1
 
 
 @pytest.mark.django_db(transaction=True)
