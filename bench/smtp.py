@@ -1,6 +1,6 @@
 """SMTP: messages a second to a relay on this machine, by the transport alone, beside a bare sender of ready-made bytes.
 
-    python -m bench.smtp [--seconds N] [--only WORD] [--profile]
+    python -m bench.smtp [--messages N] [--only WORD] [--profile]
 
 An issue of 30 kB in HTML and text with 20 tracked links, all headers, a personal name and an open pixel; the relay is
 `bench.sink`, in a process of its own. `far` is a relay that answers 10 ms later, over 20 connections in all. Prints one
@@ -119,43 +119,48 @@ def relay(*options: str) -> Iterator[tuple[str, dict[str, float]]]:
             said.update(json.loads(sink.stdout.readline()))
 
 
-def send(url: str, seconds: float, first: int, connections: int, signers: tuple[dkim.Signer, ...]) -> int:
-    """Hand chunk after chunk over for so long; how many messages. `first` is the first reader's number."""
-    transport = SmtpTransport(url, timeout=30, connections=connections, signers=signers)
-    compiled, number, end = make_compiled(), first, time.monotonic() + seconds
-    while time.monotonic() < end:
-        readers = [make_reader(number + each) for each in range(CHUNK)]
-        outcomes = transport.hand_over(compiled, SENDER, readers, deadline=time.monotonic() + 60)
+def send(transport: SmtpTransport, compiled: message.Compiled, readers: list[message.Reader]) -> None:
+    """Hand over chunk after chunk."""
+    for start in range(0, len(readers), CHUNK):
+        chunk = readers[start : start + CHUNK]
+        outcomes = transport.hand_over(compiled, SENDER, chunk, deadline=time.monotonic() + 60)
         if any(outcome.result != Result.ACCEPTED for outcome in outcomes):
             raise SystemExit(f"Not all were accepted: {outcomes}")
-        number += CHUNK
-    transport.close()
-    return number - first
 
 
 def send_in_threads(
-    url: str, seconds: float, first: int, threads: int, connections: int, signers: tuple[str, ...], into: Queue[Any]
+    url: str,
+    messages: int,
+    first: int,
+    threads: int,
+    connections: int,
+    signers: tuple[str, ...],
+    ready: Any,
+    into: Queue[Any],
 ) -> None:
-    """What one worker process does; puts the messages and the seconds of CPU into `into`."""
-    made = tuple(_signer(kind) for kind in signers)
-    counts: list[int] = []
-
-    def work(number: int) -> None:
-        counts.append(send(url, seconds, first + number * 10_000_000, connections, made))
-
-    workers = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
-    before = _cpu()
+    """What one worker process does; puts when it began and ended and the seconds of CPU into `into`."""
+    made, compiled = tuple(_signer(kind) for kind in signers), make_compiled()
+    readers = [make_reader(first + number) for number in range(messages)]
+    transports = [SmtpTransport(url, timeout=30, connections=connections, signers=made) for _ in range(threads)]
+    workers = [
+        threading.Thread(target=send, args=(transport, compiled, readers[number::threads]))
+        for number, transport in enumerate(transports)
+    ]
+    ready.wait()
+    before, begin = _cpu(), time.monotonic()
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    into.put((sum(counts), _cpu() - before))
+    into.put((begin, time.monotonic(), _cpu() - before))
+    for transport in transports:
+        transport.close()
 
 
 def measure(
     what: str,
     *options: str,
-    seconds: float,
+    messages: int,
     processes: int = 1,
     threads: int = 1,
     connections: int = CONNECTIONS,
@@ -165,11 +170,12 @@ def measure(
     """One row: so many processes of so many threads, with so many connections each, to a sink with `options`."""
     context = multiprocessing.get_context("spawn")
     with relay(*options) as (url, said):
-        into = context.Queue()
+        into, ready = context.Queue(), context.Barrier(processes)
+        share = messages // processes
         begun = [
             context.Process(
                 target=send_in_threads,
-                args=(url, seconds, number * 1_000_000_000, threads, connections, signers, into),
+                args=(url, share, number * share, threads, connections, signers, ready, into),
             )
             for number in range(processes)
         ]
@@ -178,14 +184,15 @@ def measure(
         told = [into.get() for _ in begun]
         for each in begun:
             each.join()
-    messages = sum(count for count, _ in told)
-    if not messages == said["messages"] == said["readers"]:
-        raise SystemExit(f"Sent {messages}, and the sink took {said}.")
-    cpu = sum(used for _, used in told)
-    return Row(what, messages / seconds, cpu / messages * 1e6, said["cpu_seconds"] / messages * 1e6, must)
+    sent = share * processes
+    if not sent == said["messages"] == said["readers"]:
+        raise SystemExit(f"Sent {sent}, and the sink took {said}.")
+    lasted = max(end for _, end, _ in told) - min(begin for begin, _, _ in told)
+    cpu = sum(used for _, _, used in told)
+    return Row(what, sent / lasted, cpu / sent * 1e6, said["cpu_seconds"] / sent * 1e6, must)
 
 
-def measure_bare(what: str, *options: str, seconds: float, connections: int = CONNECTIONS, depth: int = 5) -> Row:
+def measure_bare(what: str, *options: str, messages: int, connections: int = CONNECTIONS, depth: int = 5) -> Row:
     """The row of a sender that does nothing but write ready-made bytes and count answers."""
     octets = [message.assemble(make_compiled(), make_reader(number)) for number in range(200)]
     envelopes = [
@@ -213,7 +220,7 @@ def measure_bare(what: str, *options: str, seconds: float, connections: int = CO
             for _ in range(depth):
                 key.fileobj.sendall(ready[begun % 200] if chunking else envelopes[0] + b"DATA\r\n")
                 begun += 1
-        while time.monotonic() - begin < seconds:
+        while taken < messages:
             for key, _ in selector.select(1):
                 assert isinstance(key.fileobj, socket.socket)
                 for _ in range(key.fileobj.recv(65536).count(ends)):
@@ -249,26 +256,29 @@ def _cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def rows(seconds: float) -> dict[str, Callable[[], Row]]:
+def rows(messages: int) -> dict[str, Callable[[], Row]]:
     """What is measured, by a short name."""
     plain = ("--no-chunking",)
     return {
-        "bare": lambda: measure_bare("bare sender, CHUNKING", seconds=seconds),
-        "bare-pipelining": lambda: measure_bare("bare sender, PIPELINING", *plain, seconds=seconds),
-        "chunking": lambda: measure("transport, CHUNKING", seconds=seconds, must="12,000"),
-        "pipelining": lambda: measure("transport, PIPELINING", *plain, seconds=seconds, must="12,000"),
-        "two": lambda: measure("transport, PIPELINING, 2 processes", *plain, seconds=seconds, processes=2),
-        "steps": lambda: measure("transport, neither", *plain, "--no-pipelining", seconds=seconds),
+        "bare": lambda: measure_bare("bare sender, CHUNKING", messages=messages),
+        "bare-pipelining": lambda: measure_bare("bare sender, PIPELINING", *plain, messages=messages),
+        "chunking": lambda: measure("transport, CHUNKING", messages=messages, must="12,000"),
+        "pipelining": lambda: measure("transport, PIPELINING", *plain, messages=messages, must="12,000"),
+        "two": lambda: measure("transport, PIPELINING, 2 processes", *plain, messages=messages, processes=2),
+        "steps": lambda: measure("transport, neither", *plain, "--no-pipelining", messages=messages // 8),
         "rsa": lambda: measure(
-            "signed with RSA-2048, 2 processes", seconds=seconds, processes=2, signers=("rsa",), must="2,500"
+            "signed with RSA-2048, 2 processes", messages=messages // 4, processes=2, signers=("rsa",), must="2,500"
         ),
         "both": lambda: measure(
-            "signed with RSA-2048 and Ed25519, 2 processes", seconds=seconds, processes=2, signers=("rsa", "ed25519")
+            "signed with RSA-2048 and Ed25519, 2 processes",
+            messages=messages // 4,
+            processes=2,
+            signers=("rsa", "ed25519"),
         ),
         "far-chunking": lambda: measure(
             "far relay, CHUNKING, 2 processes × 2 threads × 5",
             *FAR,
-            seconds=seconds,
+            messages=messages // 2,
             processes=2,
             threads=2,
             connections=5,
@@ -278,7 +288,7 @@ def rows(seconds: float) -> dict[str, Callable[[], Row]]:
             "far relay, PIPELINING, 2 processes × 5 threads × 2",
             *FAR,
             *plain,
-            seconds=seconds,
+            messages=messages // 4,
             processes=2,
             threads=5,
             connections=2,
@@ -290,18 +300,19 @@ def rows(seconds: float) -> dict[str, Callable[[], Row]]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=5.0, help="how long each row takes")
+    parser.add_argument("--messages", type=int, default=40_000, help="for the quick rows; the others take less")
     parser.add_argument("--only", default="", help="only the rows whose short name holds this")
     parser.add_argument("--profile", action="store_true", help="where the transport's time goes")
     chosen = parser.parse_args()
     if chosen.profile:
         with relay() as (url, _), cProfile.Profile() as profile:
-            send(url, chosen.seconds, 0, CONNECTIONS, ())
+            readers = [make_reader(number) for number in range(chosen.messages)]
+            send(SmtpTransport(url, timeout=30, connections=CONNECTIONS), make_compiled(), readers)
         pstats.Stats(profile).sort_stats("tottime").print_stats(30)
         return
     print("| what | figure | must | µs of CPU, sender | µs of CPU, sink |\n|---|---|---|---|---|", flush=True)
     found: dict[str, Row] = {}
-    for name, run in rows(chosen.seconds).items():
+    for name, run in rows(chosen.messages).items():
         if chosen.only in name:
             found[name] = run()
             print(found[name], flush=True)
