@@ -7,19 +7,20 @@
   const form = preview && document.getElementById(preview.dataset.form);
   if (!form) return;
   const button = preview.querySelector("button[formaction]");
-  const NAME = button.formTarget;
   let timer = 0;
+  let count = 1;
 
   // A new frame each time, so that the browser's Back button leaves the page instead of walking through previews;
-  // the old one stays in sight until the new one has loaded, and hands on how far it was scrolled.
+  // the old one stays in sight until the new one has loaded, and hands on how far it was scrolled. Each has a name of
+  // its own: Chromium finds the old one by its name even when that was taken from it.
   function freshFrame() {
     const old = preview.querySelector("iframe:not([hidden])");
     preview.querySelectorAll("iframe[hidden]").forEach((frame) => frame.remove());
     const fresh = old.cloneNode();
     fresh.removeAttribute("src");
     fresh.hidden = true;
-    fresh.name = NAME;
-    old.removeAttribute("name");
+    count += 1;
+    fresh.name = `${button.formTarget}-${count}`;
     old.after(fresh);
     return { old, fresh };
   }
@@ -30,7 +31,7 @@
     const copy = document.createElement("form");
     copy.method = "post";
     copy.action = preview.dataset.previewUrl;
-    copy.target = NAME;
+    copy.target = fresh.name;
     copy.hidden = true;
     for (const [name, value] of new FormData(form)) {
       if (typeof value !== "string") continue;
