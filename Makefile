@@ -71,4 +71,4 @@ lock: setup ## Write the lock files anew from pyproject.toml; UPGRADE=--upgrade 
 	@$(LOCK) --group dev -o requirements-dev.lock
 
 screenshots: setup ## Take the pictures of the documentation anew: docs/images
-	@PYTHONPATH=. $(BIN)/python docs/screenshots.py
+	@$(BIN)/python -m bench.screenshots
