@@ -13,6 +13,7 @@ from django.urls import URLPattern, reverse
 
 from newsletter import roles
 from newsletter.models import Issue, Newsletter
+from newsletter.security import page_policy
 from subscribers import consent
 from subscribers.models import ConsentRecord, Membership, Subscription, Suppression, Tier
 from tests.making import make_dispatch, make_newsletter, make_reader
@@ -187,6 +188,23 @@ def test_who_only_reads_a_form_cannot_save_it(role: str, rows: dict[str, int]) -
     for name in ("subscribers_tier_change", "subscribers_subscriber_change"):
         assert browser.post(path_of(name, rows), {"name": "Mine"}).status_code == 403
     assert not Newsletter.objects.filter(name="Mine").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        ("/admin/auth/user/", 403, "Ask somebody with the role editor"),
+        ("/admin/no/such/page/", 404, "from the overview"),
+    ],
+)
+def test_staff_read_whom_to_ask_or_where_to_look_and_nothing_of_a_mail(path: str, status: int, words: str) -> None:
+    answer = browser_of("author").get(path)
+    assert answer.status_code == status
+    assert words in answer.text
+    assert f'href="{reverse("admin:index")}"' in answer.text
+    assert "the mail" not in answer.text
+    assert answer.headers["Content-Security-Policy"] == page_policy()
+    assert "noindex" in answer.headers["X-Robots-Tag"]
 
 
 def test_nobody_without_a_role_gets_past_the_door(rows: dict[str, int], client: Client) -> None:
