@@ -59,10 +59,12 @@ def test_a_list_takes_few_queries_and_neither_counts_nor_skips(
 ) -> None:
     queries = queries_of(admin_client, list_of(model), query)
     assert len(queries) <= MOST_QUERIES
+    # PostgreSQL is asked what counting would cost before it counts (`newsletter.counting`).
+    asked_first = any(sql.startswith("EXPLAIN") for sql in queries)
     for sql in queries:
         assert "OFFSET" not in sql
-        if f"subscribers_{model}" in sql:
-            assert re.search(r"\bLIMIT \d+", sql) or (connection.vendor == "postgresql" and "COUNT(" in sql), sql
+        if f"subscribers_{model}" in sql and not sql.startswith("EXPLAIN"):
+            assert re.search(r"\bLIMIT \d+", sql) or ("COUNT(" in sql and asked_first), sql
 
 
 @pytest.mark.parametrize(
@@ -133,6 +135,12 @@ def test_turning_pages_shows_every_row_once_and_back_again(
     assert [len(page) for page in onwards] == [PAGE, PAGE, len(everybody) - 2 * PAGE]
     last = admin_client.get(f"{url}{query}&older={onwards[1][-1]}").context["cl"]
     assert walk(admin_client, url, last.newer, lambda page: page.newer) == [onwards[1], onwards[0]]
+
+
+def test_a_list_does_not_pass_a_page_off_as_everything(admin_client: Client, newsletter: Newsletter) -> None:
+    text = admin_client.get(list_of("subscriber")).text
+    assert f"{Subscriber.objects.count()} in all" in text
+    assert f"{PAGE} results" not in text
 
 
 def test_a_list_keeps_its_filter_while_pages_turn(admin_client: Client, newsletter: Newsletter) -> None:

@@ -140,8 +140,8 @@ class KeysetChangeList(ThemedChangeList):
         if not (self.query or self.get_filters_params()):
             self.total = str(counting.about(self.root_queryset))
         self.result_list = rows
-        self.result_count = len(rows)
-        self.full_result_count = None
+        # Equal, so that the theme does not write "50 results" of a page above a million rows.
+        self.result_count = self.full_result_count = len(rows)
         self.show_full_result_count = False
         self.show_admin_actions = True
         self.can_show_all = self.multi_page = False
