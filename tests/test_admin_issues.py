@@ -403,12 +403,13 @@ class TestSending:
     def test_a_time_is_read_off_the_newsletters_clock_and_shown_before_it_counts(self) -> None:
         issue = make_issue(make_newsletter(time_zone="America/New_York"))
         client = signed_in("editor")
-        shown = text(client.get(page_of(issue, "send"), {"day": "2099-07-01", "time": "08:00"}))
-        assert "It goes out on Wed 1 Jul 2099, 08:00 EDT" in shown
-        assert "1 Jul 2099, 12:00 UTC" in shown
+        day = dt.date(dt.date.today().year + 1, 7, 1)
+        shown = text(client.get(page_of(issue, "send"), {"day": f"{day}", "time": "08:00"}))
+        assert f"It goes out on {day:%a} 1 Jul {day.year}, 08:00 EDT" in shown
+        assert f"1 Jul {day.year}, 12:00 UTC" in shown
         assert not Dispatch.objects.exists()
-        client.post(page_of(issue, "send"), {"do": "schedule", "day": "2099-07-01", "time": "08:00"})
-        assert Dispatch.objects.get().due_at == dt.datetime(2099, 7, 1, 12, tzinfo=dt.UTC)
+        client.post(page_of(issue, "send"), {"do": "schedule", "day": f"{day}", "time": "08:00"})
+        assert Dispatch.objects.get().due_at == dt.datetime(day.year, 7, 1, 12, tzinfo=dt.UTC)
 
     def test_says_what_the_clocks_skip_and_what_they_show_twice(self) -> None:
         skipped = sending.moment(dt.datetime(2027, 3, 14, 2, 30), "America/New_York")
@@ -425,11 +426,38 @@ class TestSending:
         signed_in("editor").post(page_of(issue, "send"), posted)
         assert Dispatch.objects.get().due_at == dt.datetime(2027, 11, 7, 6, 30, tzinfo=dt.UTC)
 
-    def test_a_time_that_has_passed_is_refused_in_a_sentence(self) -> None:
-        issue = make_issue(make_newsletter())
-        posted = {"do": "schedule", "day": "2020-01-01", "time": "08:00"}
-        answer = signed_in("editor").post(page_of(issue, "send"), posted, follow=True)
-        assert "has passed" in text(answer)
+    @pytest.mark.parametrize(
+        ("day", "said"),
+        [
+            ("0001-01-01", "This day has passed."),
+            ("2020-01-01", "This day has passed."),
+            ("2206-01-01", "This day is more than two years ahead."),
+            ("9999-12-31", "This day is more than two years ahead."),
+        ],
+    )
+    def test_a_day_that_cannot_be_meant_is_refused_at_the_field_and_offers_nothing_to_confirm(
+        self, day: str, said: str
+    ) -> None:
+        issue = make_issue(make_newsletter(time_zone="America/New_York"))
+        client = signed_in("editor")
+        asked = {"day": day, "time": "23:00"}
+        for answer in (
+            client.get(page_of(issue, "send"), asked),
+            client.post(page_of(issue, "send"), asked | {"do": "schedule"}),
+        ):
+            assert said in text(answer)
+            assert 'aria-invalid="true"' in text(answer)
+            assert "Schedule it" not in text(answer)
+        assert not Dispatch.objects.exists()
+
+    def test_a_time_of_today_that_has_passed_is_refused_at_the_field(self) -> None:
+        zone = "UTC" if dt.datetime.now(dt.UTC).hour else "Pacific/Kiritimati"
+        here = scheduling.wall_time_in(dt.datetime.now(dt.UTC), zone)
+        issue = make_issue(make_newsletter(time_zone=zone))
+        asked = {"day": f"{here.date()}", "time": "00:00"}
+        shown = text(signed_in("editor").get(page_of(issue, "send"), asked))
+        assert "This time has passed" in shown
+        assert "Schedule it" not in shown
 
     def test_send_now_leaves_time_to_undo(self) -> None:
         issue = make_issue(make_newsletter())

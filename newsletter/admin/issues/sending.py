@@ -25,6 +25,9 @@ from newsletter.models import Dispatch, Issue
 from newsletter.transports import Result
 
 
+FARTHEST_AHEAD = dt.timedelta(days=2 * 366)
+
+
 @dataclass(frozen=True)
 class Moment:
     """What a time on the newsletter's clock means. `notes` say what is odd about it, `twice` that it comes twice."""
@@ -73,11 +76,35 @@ def moment(wall_time: dt.datetime, time_zone: str) -> Moment:
 
 
 class TimeForm(forms.Form):
-    """A day and a time on the newsletter's clock; `second` means the later one of a time that comes twice."""
+    """A day and a time to come on the clock of `zone`; `second` means the later one of a time that comes twice."""
 
     day = forms.DateField(widget=forms.DateInput(attrs={"type": "date"}))
     time = forms.TimeField(widget=forms.TimeInput(attrs={"type": "time"}))
     second = forms.BooleanField(required=False)
+
+    def __init__(self, *args: Any, zone: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.zone = zone
+
+    def clean(self) -> dict[str, Any]:
+        """Refuses a time that has passed, and one so far ahead that the year must be a slip."""
+        cleaned = super().clean() or self.cleaned_data
+        if "day" not in cleaned or "time" not in cleaned:
+            return cleaned
+        now = dt.datetime.now(dt.UTC)
+        here = scheduling.wall_time_in(now, self.zone)
+        if cleaned["day"] < here.date():
+            self.add_error("day", "This day has passed. Choose today or a day to come.")
+        elif cleaned["day"] > here.date() + FARTHEST_AHEAD:
+            self.add_error("day", "This day is more than two years ahead. Look at the year and correct it.")
+        elif self._latest() < now.replace(second=0, microsecond=0):
+            self.add_error("time", f"This time has passed: it is {here:%H:%M} now. Choose a later time or another day.")
+        return cleaned
+
+    def _latest(self) -> dt.datetime:
+        # Of a time that comes twice the later one may be meant, which is asked only after this.
+        naive = dt.datetime.combine(self.cleaned_data["day"], self.cleaned_data["time"])
+        return max(scheduling.resolve(naive.replace(fold=fold), self.zone) for fold in (0, 1))
 
     def wall_time(self) -> dt.datetime:
         """The naive time that the valid form says."""
@@ -107,7 +134,7 @@ def page(request: HttpRequest, model_admin: base.ModelAdmin[Issue], issue: Issue
         if do == "test":
             return _send_proof(request, model_admin, issue)
         return _send_now(request, issue) if do == "now" else _schedule(request, model_admin, issue)
-    asked = TimeForm(request.GET) if "day" in request.GET else None
+    asked = TimeForm(request.GET, zone=issue.newsletter.time_zone) if "day" in request.GET else None
     return _show(request, model_admin, issue, time_form=asked)
 
 
@@ -124,7 +151,7 @@ def _show(
     asked = moment(time_form.wall_time(), zone) if time_form and time_form.is_valid() else None
     if time_form is None:
         tomorrow = (here + dt.timedelta(days=1)).date()
-        time_form = TimeForm(initial={"day": tomorrow, "time": dt.time(8)})
+        time_form = TimeForm(initial={"day": tomorrow, "time": dt.time(8)}, zone=zone)
     seen = outlook.of(issue.newsletter)
     context = {
         **model_admin.admin_site.each_context(request),
@@ -148,7 +175,7 @@ def _show(
 
 
 def _schedule(request: HttpRequest, model_admin: base.ModelAdmin[Issue], issue: Issue) -> HttpResponseBase:
-    form = TimeForm(request.POST)
+    form = TimeForm(request.POST, zone=issue.newsletter.time_zone)
     if not form.is_valid():
         return _show(request, model_admin, issue, time_form=form)
 
