@@ -475,6 +475,13 @@ def test_text_only_and_tracking_are_chosen(browser: Client) -> None:
 
 
 @pytest.mark.django_db
+def test_a_break_of_a_length_that_the_page_does_not_offer_is_refused(browser: Client) -> None:
+    delivery = make_delivery()
+    assert browser.post(f"/p/{token_of(delivery)}", {"do": "pause", "days": "15"}).status_code == 400
+    assert status_of(delivery) == Status.ACTIVE
+
+
+@pytest.mark.django_db
 def test_a_reader_pauses_resumes_and_leaves(browser: Client) -> None:
     delivery = make_delivery()
     path = f"/p/{token_of(delivery)}"

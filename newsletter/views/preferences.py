@@ -115,7 +115,10 @@ def _do(
     if subscription is None:
         return ""
     if action == "pause":
-        _, length = BREAKS.get(request.POST.get("days", ""), BREAKS[""])
+        days = request.POST.get("days", "")
+        if days not in BREAKS:
+            return ""
+        _, length = BREAKS[days]
         consent.pause(subscription, source=SOURCE, until=timezone.now() + length if length else None)
         return "paused"
     if action == "resume":
