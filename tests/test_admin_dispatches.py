@@ -99,6 +99,21 @@ class TestPage:
         scheduling.pause(dispatch, "The mail server refuses this sender.")
         assert "The mail server refuses this sender." in text(signed_in("analyst").get(page_of(dispatch)))
 
+    def test_says_how_much_still_goes_out_of_what_is_paused(self) -> None:
+        dispatch = make_dispatch(make_newsletter(), readers=3)
+        settle(dispatch, sending=2)
+        client = signed_in("analyst")
+        assert "still go out" not in text(client.get(page_of(dispatch)))
+        scheduling.pause(dispatch, "A wrong link.")
+        shown = client.get(page_of(dispatch))
+        assert "2 mails in hand still go out." in text(shown)
+        assert shown.context["live"]["moving"]
+        Delivery.objects.filter(status=Status.SENDING).update(status=Status.SENT)
+        cache.clear()
+        settled = client.get(page_of(dispatch))
+        assert "in hand still" not in text(settled)
+        assert not settled.context["live"]["moving"]
+
     def test_reloads_itself_without_a_script_while_it_runs_and_only_then(self) -> None:
         dispatch = make_dispatch(make_newsletter(), readers=1)
         client = signed_in("analyst")

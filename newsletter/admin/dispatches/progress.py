@@ -51,7 +51,7 @@ def report(dispatch: Dispatch) -> dict[str, Any]:
 
 def live(dispatch: Dispatch) -> dict[str, Any]:
     """What changes while one looks: `status`, `numbers` by name, `percent`, `pace` in words, and where it waits for its
-    start the seconds until then. `moving` says whether it is worth looking again soon."""
+    start the seconds until then; `in_hand` says what still goes out of one that is paused. `moving` says whether it is worth looking again soon."""
     by_status = counts(dispatch)
     deliveries = sum(by_status.values())
     left = by_status[Delivery.Status.QUEUED] + by_status[Delivery.Status.SENDING]
@@ -62,8 +62,11 @@ def live(dispatch: Dispatch) -> dict[str, Any]:
         "numbers": {**by_status, "deliveries": deliveries, "through": through},
         "percent": _percent(dispatch, through, deliveries),
         "pace": pace(dispatch, left) if dispatch.status == Status.SENDING else "",
+        "in_hand": _in_hand(by_status[Delivery.Status.SENDING]) if dispatch.status == Status.PAUSED else "",
         "starts_in": max(0, round(waits.total_seconds())) if waits is not None else None,
-        "moving": dispatch.status in RUNNING or (waits is not None and waits < dt.timedelta(minutes=2)),
+        "moving": dispatch.status in RUNNING
+        or (dispatch.status == Status.PAUSED and by_status[Delivery.Status.SENDING] > 0)
+        or (waits is not None and waits < dt.timedelta(minutes=2)),
     }
 
 
@@ -103,6 +106,12 @@ def can_be_undone(dispatch: Dispatch) -> bool:
 
 def _waits(dispatch: Dispatch) -> bool:
     return dispatch.status == Status.SCHEDULED
+
+
+def _in_hand(number: int) -> str:
+    if not number:
+        return ""
+    return "1 mail in hand still goes out." if number == 1 else f"{number:,} mails in hand still go out."
 
 
 def _percent(dispatch: Dispatch, through: int, deliveries: int) -> int:

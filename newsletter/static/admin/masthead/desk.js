@@ -50,14 +50,16 @@ document.documentElement.classList.add("scripted");
     document.addEventListener("input", (event) => known(event.target) && show(event.target));
   }
 
-  // Places are counted from 1; the theme writes them from 0 when a section was dragged.
+  // Places are counted from 1; the theme writes them from 0 when a section was dragged, right after this event.
   function numberPlaces() {
     document.addEventListener("end", (event) => {
       const group = event.target.closest("#sections-group");
       if (!group) return;
-      group.querySelectorAll(".form-group.original input[name$='-position']").forEach((input, index) => {
-        input.value = index + 1;
-        input.dispatchEvent(new Event("change", { bubbles: true }));
+      setTimeout(() => {
+        group.querySelectorAll(".form-group.original input[name$='-position']").forEach((input, index) => {
+          input.value = index + 1;
+          input.dispatchEvent(new Event("change", { bubbles: true }));
+        });
       });
     });
   }
@@ -95,6 +97,7 @@ document.documentElement.classList.add("scripted");
       for (const [name, number] of Object.entries(state.numbers)) say(name, number.toLocaleString("en"));
       say("percent", `${state.percent} %`);
       say("pace", state.pace);
+      say("in_hand", state.in_hand);
       for (const bar of box.querySelectorAll("[role=progressbar]")) {
         bar.setAttribute("aria-valuenow", state.percent);
         bar.style.setProperty("--done", `${state.percent}%`);
