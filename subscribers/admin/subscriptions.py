@@ -60,7 +60,7 @@ class SubscriptionAdmin(footprints.NamelessLog[Subscription], base.LargeModelAdm
         self, request: HttpRequest, queryset: QuerySet[Subscription], search_term: str
     ) -> tuple[QuerySet[Subscription], bool]:
         """Subscriptions of the people whom `search_term` finds."""
-        return (queryset.filter(subscriber__in=finding.ids(search_term)) if search_term else queryset), False
+        return (finding.rows_of(search_term, queryset) if search_term else queryset), False
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """A subscription is added on its subscriber's page."""

@@ -115,7 +115,7 @@ class ConsentRecordAdmin(base.LargeModelAdmin[ConsentRecord]):
         self, request: HttpRequest, queryset: QuerySet[ConsentRecord], search_term: str
     ) -> tuple[QuerySet[ConsentRecord], bool]:
         """What the people whom `search_term` finds agreed to."""
-        return (queryset.filter(subscriber__in=finding.ids(search_term)) if search_term else queryset), False
+        return (finding.rows_of(search_term, queryset) if search_term else queryset), False
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         """Records are made by what they record."""

@@ -61,4 +61,4 @@ class MembershipAdmin(footprints.NamelessLog[Membership], base.LargeModelAdmin[M
         self, request: HttpRequest, queryset: QuerySet[Membership], search_term: str
     ) -> tuple[QuerySet[Membership], bool]:
         """Memberships of the people whom `search_term` finds."""
-        return (queryset.filter(subscriber__in=finding.ids(search_term)) if search_term else queryset), False
+        return (finding.rows_of(search_term, queryset) if search_term else queryset), False
