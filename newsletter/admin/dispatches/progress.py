@@ -51,7 +51,8 @@ def report(dispatch: Dispatch) -> dict[str, Any]:
 
 def live(dispatch: Dispatch) -> dict[str, Any]:
     """What changes while one looks: `status`, `numbers` by name, `percent`, `pace` in words, and where it waits for its
-    start the seconds until then; `in_hand` says what still goes out of one that is paused. `moving` says whether it is worth looking again soon."""
+    start the seconds until then; `in_hand` says what still goes out of one that is paused. `moving` says whether it is
+    worth looking again soon."""
     by_status = counts(dispatch)
     deliveries = sum(by_status.values())
     left = by_status[Delivery.Status.QUEUED] + by_status[Delivery.Status.SENDING]

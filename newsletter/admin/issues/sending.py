@@ -24,7 +24,6 @@ from newsletter.admin.issues import editing, previewing
 from newsletter.models import Dispatch, Issue
 from newsletter.transports import Result
 
-
 FARTHEST_AHEAD = dt.timedelta(days=2 * 366)
 
 
