@@ -162,7 +162,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         for picture in wanted:
             path = take(browser, picture, site)
-            print(f"{path.relative_to(ROOT)}  {path.stat().st_size:,} bytes")  # noqa: T201
+            print(f"{path.relative_to(ROOT)}  {path.stat().st_size:,} bytes")
         browser.close()
 
 
