@@ -35,7 +35,7 @@ def test_each_change_of_a_colour_is_shown_in_the_one_frame_and_adds_no_step_back
             page.locator("[name=theme-0-accent]").fill(colour)
             page.wait_for_function(
                 """([frames, colour]) => [...document.querySelectorAll(frames)].some((frame) =>
-                    frame.checkVisibility() && frame.contentDocument.documentElement.outerHTML.includes(colour))""",
+                    frame.checkVisibility() && frame.contentDocument.documentElement?.outerHTML.includes(colour))""",
                 arg=[FRAMES, colour],
             )
             expect(page.locator(FRAMES)).to_have_count(1)
