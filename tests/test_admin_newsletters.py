@@ -65,6 +65,18 @@ def test_what_cannot_be_used_is_not_saved(admin_client: Client, name: str, value
     assert not Newsletter.objects.exists()
 
 
+def test_the_address_a_new_newsletter_is_sent_from_is_asked_for(admin_client: Client) -> None:
+    field = admin_client.get(reverse(ADD)).context["adminform"].form["from_address"]
+    assert not field.value()
+    assert field.field.required
+    answer = admin_client.post(reverse(ADD), form(from_address=""))
+    assert "from_address" in answer.context["adminform"].form.errors
+    assert not Newsletter.objects.exists()
+    newsletter = make_newsletter()
+    shown = admin_client.get(reverse(CHANGE, args=[newsletter.pk])).context["adminform"].form["from_address"]
+    assert shown.value() == newsletter.from_address
+
+
 def test_standing_sections_keep_the_order_they_are_dragged_into(admin_client: Client) -> None:
     newsletter = make_newsletter()
     first, second = (

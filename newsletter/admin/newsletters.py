@@ -43,6 +43,12 @@ class NewsletterForm(forms.ModelForm):  # type: ignore[type-arg]
         # 600 options of a select would take longer to draw than all the rest of the page.
         widgets = {"time_zone": base.TextInput(attrs={"list": "time-zones", "autocomplete": "off"})}
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.pk is None:
+            # The model's default is for trials on one machine: no mail server elsewhere takes mail from it.
+            self.initial["from_address"] = ""
+
     def clean_slug(self) -> str:
         """A slug that is no other page's path."""
         slug: str = self.cleaned_data["slug"]
