@@ -6,7 +6,7 @@ class NewsletterConfig(AppConfig):
     """The app that publishes and sends."""
 
     name = "newsletter"
-    verbose_name = "Newsletters"
+    verbose_name = "Publishing"
 
     def ready(self) -> None:
         """Register the system checks, and the roles for when the permissions are there.

@@ -5,4 +5,4 @@ class SubscribersConfig(AppConfig):
     """The people: who reads what, at which tier, and what they agreed to."""
 
     name = "subscribers"
-    verbose_name = "Subscribers"
+    verbose_name = "People"

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import pytest
+from django.contrib import admin
 from django.test import Client
 from django.urls import reverse
 
@@ -194,3 +195,8 @@ def test_the_first_page_shows_what_is_under_way(admin_client: Client) -> None:
     dispatch = make_dispatch(make_newsletter(), readers=3, title="The running issue")
     shown = admin_client.get(reverse("admin:index")).context["running"]
     assert [(one.dispatch, one.share, one.line) for one in shown] == [(dispatch, 0, "0 of 3 accepted")]
+
+
+def test_the_way_to_a_list_names_each_step_once() -> None:
+    for model in admin.site._registry:
+        assert model._meta.app_config.verbose_name.lower() != model._meta.verbose_name_plural, model
