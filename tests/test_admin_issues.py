@@ -166,6 +166,28 @@ class TestTwoAtOnce:
         issue.refresh_from_db()
         assert issue.title == "Hers"
 
+    def test_who_saves_second_learns_where_the_two_differ_and_finds_the_saved_version(self) -> None:
+        issue = make_issue(make_newsletter())
+        make_sections(issue, "", "News", "Papers")
+        issue.sections.update(body="One.\n\nTwo.")
+        client = signed_in("author")
+        first, second = fields_of(client, issue), fields_of(client, issue)
+        client.post(page_of(issue), first | {"title": "Hers", "sections-1-body": "Her words."})
+        as_a_browser_posts = {name: value.replace("\n", "\r\n") for name, value in second.items()}
+        shown = text(client.post(page_of(issue), as_a_browser_posts | {"preheader": "His line."}))
+        assert "Theirs and yours differ in: title, preview line." in shown
+        assert "Theirs and yours differ in the sections: “News”." in shown
+        assert f'<a href="{page_of(issue)}" target="_blank"' in shown
+        assert "His line." in shown
+
+    def test_a_section_that_only_the_saved_version_has_is_named(self) -> None:
+        issue = make_issue(make_newsletter())
+        client = signed_in("author")
+        posted = fields_of(client, issue)
+        Section.objects.create(issue=issue, heading="Brought in by her", position=9)
+        issue.save()
+        assert "differ in the sections: “Brought in by her”." in text(client.post(page_of(issue), posted))
+
     def test_a_change_of_a_section_alone_counts_as_one(self) -> None:
         issue = make_issue(make_newsletter())
         client = signed_in("author")

@@ -13,7 +13,9 @@ from django import forms
 from django.db.models import Max, Model
 from django.forms import BaseInlineFormSet
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import format_html
 
 from newsletter import fields, scheduling, wording
 from newsletter.admin.base import StackedInline
@@ -84,10 +86,22 @@ class IssueForm(IssueModelForm):
         except scheduling.NotNow as error:
             raise forms.ValidationError(str(error), code="not now") from error
         if self.cleaned_data.get("seen") != stored.updated_at.isoformat():
-            ago = timezone.now() - stored.updated_at
+            self.instance.overtaken = True  # type: ignore[attr-defined]
+            saved = forms.model_to_dict(stored)
+            differ = [
+                str(bound.label).lower()
+                for bound in self.visible_fields()
+                if bound.name in saved and _differs(bound, saved[bound.name])
+            ]
             raise forms.ValidationError(
-                f"Somebody saved this issue {_ago(ago)} while you had it open, so yours was not saved: it would have "
-                "overwritten theirs. Open the issue in a second tab and copy over what you changed.",
+                format_html(
+                    "Somebody saved this issue {} while you had it open, so yours was not saved: it would have "
+                    'overwritten theirs.{} <a href="{}" target="_blank" rel="noopener">Open the saved version in a new '
+                    "tab</a> and copy over what you changed.",
+                    _ago(timezone.now() - stored.updated_at),
+                    f" Theirs and yours differ in: {', '.join(differ)}." if differ else "",
+                    reverse("admin:newsletter_issue_change", args=[stored.pk]),
+                ),
                 code="overtaken",
             )
 
@@ -171,6 +185,21 @@ class SectionForm(SectionModelForm):
 
 class SectionsFormSet(SectionInlineFormSet):
     """All sections of an issue: saves them in the order that their places give, counted from 0 without gaps."""
+
+    def clean(self) -> None:
+        """Of an issue that somebody else saved meanwhile, says which sections differ from the saved ones."""
+        super().clean()
+        if not getattr(self.instance, "overtaken", False):
+            return
+        shown = {form.instance.pk for form in self.forms}
+        differ = [
+            _name(form["heading"].value())
+            for form in self.forms
+            if any(_differs(bound, bound.initial) for bound in form.visible_fields())
+        ]
+        differ += [_name(section.heading) for section in self.instance.sections.exclude(pk__in=shown - {None})]
+        if differ:
+            raise forms.ValidationError(f"Theirs and yours differ in the sections: {', '.join(differ)}.")
 
     def save(self, commit: bool = True) -> list[Section]:
         """Save what changed, and the position of every section whose place did."""
@@ -258,6 +287,16 @@ def why_not_editable(issue: Issue) -> str:
 def next_number(newsletter: Newsletter) -> int:
     """The number that the newsletter's next issue would have."""
     return (Issue.objects.filter(newsletter=newsletter).aggregate(last=Max("number"))["last"] or 0) + 1
+
+
+def _differs(bound: forms.BoundField, saved: Any) -> bool:
+    # A browser ends lines with CR LF, which is no difference to whoever reads them.
+    saved, posted = (text.replace("\r\n", "\n") if isinstance(text, str) else text for text in (saved, bound.data))
+    return bound.field.has_changed(saved, posted)
+
+
+def _name(heading: str | None) -> str:
+    return f"“{heading}”" if heading else "the lead"
 
 
 def _ago(span: dt.timedelta) -> str:
