@@ -279,6 +279,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_I18N = True
+FORMAT_MODULE_PATH = "newsletter.formats"
 USE_TZ = True
 
 STATIC_URL = "/static/"

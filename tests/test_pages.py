@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -472,6 +472,18 @@ def test_text_only_and_tracking_are_chosen(browser: Client) -> None:
     browser.post(path, {"do": "save", "tracking": "on"})
     subscriber.refresh_from_db()
     assert (subscriber.text_only, subscriber.tracking) == (False, Subscriber.Tracking.NEWSLETTER)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("language", "written"), [("en", "6 March 2126"), ("en-GB", "6 March 2126"), ("de", "6. März 2126")]
+)
+def test_a_date_is_written_out_as_in_the_mail(browser: Client, language: str, written: str) -> None:
+    delivery = make_delivery()
+    until = datetime(2126, 3, 6, 12, tzinfo=UTC)
+    Subscription.objects.update(status=Status.PAUSED, paused_until=until)
+    Newsletter.objects.update(language=language)
+    assert written in text_of(browser.get(f"/p/{token_of(delivery)}"))
 
 
 @pytest.mark.django_db

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
-from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from markdown_it.token import Token
 
@@ -99,7 +98,7 @@ class Mail:
     def _header(self) -> dict[str, object]:
         issue = self.issue
         number = _("No. %(number)s") % {"number": issue.number} if issue.number is not None else ""
-        date = date_format(issue.date, _date_form()) if issue.date else ""
+        date = date_format(issue.date) if issue.date else ""
         return {
             "name": clean_line(issue.newsletter_name),
             "title": self.title,
@@ -206,11 +205,6 @@ class _Html:
 
     def _fill(self, partial: str, **values: object) -> SafeString:
         return self.partials.fill(partial, {**self.common, **values})
-
-
-def _date_form() -> str:
-    """Day, month and year as the language in force writes them; in English "2 January 2026", nothing shortened."""
-    return "j F Y" if (get_language() or "en").startswith("en") else "DATE_FORMAT"
 
 
 def _locked_sentence() -> str:
