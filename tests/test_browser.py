@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import sys
 from collections.abc import Iterator
@@ -53,7 +54,7 @@ def browsing(chromium: str) -> Iterator[Page]:
 @pytest.fixture
 def desk(transactional_db: None) -> None:
     """A newsletter with readers, one of whom pays, and an editor."""
-    newsletter = make_newsletter(name="Loom Weekly")
+    newsletter = make_newsletter(name="Loom Weekly", upgrade_url="https://loom.example/upgrade")
     make_reader(newsletter, FREE)
     make_reader(newsletter, PAYING, tier="paid")
     for number in range(READERS - 2):
@@ -99,10 +100,11 @@ def drag_last_above(page: Page, heading: str) -> None:
 def schedule_and_take_back(page: Page) -> None:
     """Schedule the issue for a day far off, see what that means, and take it back."""
     page.get_by_role("link", name="Schedule or send").click()
-    page.get_by_label("Day").fill("2099-07-01")
+    day = dt.date(dt.date.today().year + 1, 7, 1)
+    page.get_by_label("Day").fill(f"{day}")
     page.get_by_label("Time").fill("08:00")
     page.get_by_role("button", name="Continue").click()
-    expect(page.get_by_role("heading", name="It goes out on Wed 1 Jul 2099, 08:00 UTC")).to_be_visible()
+    expect(page.get_by_role("heading", name=f"It goes out on {day:%a} 1 Jul {day.year}, 08:00 UTC")).to_be_visible()
     page.get_by_role("button", name="Schedule it").click()
     expect(page.get_by_text("unschedule it first")).to_be_visible()
     page.get_by_role("button", name="Unschedule").click()
@@ -171,6 +173,9 @@ def test_an_issue_goes_its_whole_way_by_hand(
             before = headings(page)
             assert PAID_HEADING in before
             drag_last_above(page, before[1])
+            counted = page.locator("#sections-group .form-group.original input[name$='-position']")
+            expect(counted.first).to_have_value("1")
+            expect(counted.last).to_have_value(f"{len(before)}")
             page.get_by_role("button", name="Save", exact=True).click()
             expect(page.get_by_text("Saved.", exact=True)).to_be_visible()
             moved = [before[0], before[-1], *before[1:-1]]
