@@ -23,7 +23,7 @@ from tests.conftest import ROOT
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 APPS = ("newsletter", "subscribers")
 # Modules that only wire Django together: they hold no rule and stand in no layer.
-WIRING = {"settings", "apps", "celery", "wsgi", "migrations", "static", "locale"}
+WIRING = {"settings", "apps", "celery", "wsgi", "migrations", "static", "locale", "formats"}
 SETTINGS = Environment.model_fields.items()
 
 
