@@ -138,11 +138,14 @@ def _fields(outcome: Outcome, tries: int, retry_seconds: float) -> dict[str, Any
             # Nobody's mail would go, so it is no fault of this delivery: it waits while the dispatch is paused.
             change = {"status": Status.QUEUED}
         case Result.LATER:
-            wait = max(_back_off(tries, retry_seconds), outcome.retry_after or 0)
+            # A relay that could not be asked is no fault of the message, which waits as long as the relay rests.
+            own = _back_off(tries, retry_seconds) if outcome.tried else 0
+            wait = max(own, outcome.retry_after or 0) or _back_off(1, retry_seconds)
             stale = When(put_off_at__lt=Now() - STALE, then=Value(Status.FAILED.value))
             change = {
                 "status": Case(stale, default=Value(Status.QUEUED.value)),
                 "due_at": Now() + dt.timedelta(seconds=wait),
+                "tries": F("tries") - int(not outcome.tried),
                 "put_off_at": Coalesce(F("put_off_at"), Now()),
             }
     return {"reply": outcome.reply, "settled_at": Now(), **change}
