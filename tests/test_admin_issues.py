@@ -19,9 +19,9 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from newsletter import outlook, proofs, roles, scheduling
-from newsletter.admin.issues import sending
+from newsletter.admin.issues import listing, sending
 from newsletter.content import Profile
-from newsletter.models import Dispatch, Issue, Section
+from newsletter.models import Attempt, Batch, Delivery, Dispatch, Issue, Section
 from subscribers import tiers
 from subscribers.models import Suppression, Tier
 from tests.making import make_dispatch, make_issue, make_newsletter, make_reader, make_subscriber
@@ -603,3 +603,16 @@ class TestRoles:
         client = signed_in("editor")
         assert client.get(page_of(issue, "send"), {"do": "now"}).status_code == 200
         assert not Dispatch.objects.exists()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("counted", [50_000, 1])
+def test_how_much_is_through_is_known_of_small_and_large_sends(monkeypatch: pytest.MonkeyPatch, counted: int) -> None:
+    monkeypatch.setattr(listing, "COUNTED", counted)
+    dispatch = make_dispatch(make_newsletter(slug="through"), readers=4)
+    assert listing.percent_done([dispatch]) == {dispatch.pk: 0}
+    first = dispatch.deliveries.order_by("pk")[:1].values("pk")
+    Delivery.objects.filter(pk__in=first).update(status="sent", tries=1)
+    batch = Batch.objects.get(dispatch=dispatch)
+    Attempt.objects.create(batch=batch, worker="w", transport="smtp", idempotency_key="1" * 32, accepted=1)
+    assert listing.percent_done([dispatch]) == {dispatch.pk: 25}

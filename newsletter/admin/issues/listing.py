@@ -6,15 +6,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from django.contrib import admin
-from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, OuterRef, Q, QuerySet, Subquery, Sum
 from django.http import HttpRequest
 from django.utils.html import format_html
 
 from newsletter import scheduling
-from newsletter.models import Delivery, Dispatch, Issue
+from newsletter.models import Attempt, Delivery, Dispatch, Issue
 
 Status = Dispatch.Status
 MOVING = (Status.SENDING, Status.PAUSED)
+COUNTED = 50_000  # deliveries: so many are counted in a moment
 _LEFT_TO_DO = (Delivery.Status.QUEUED, Delivery.Status.SENDING)
 
 
@@ -76,15 +77,20 @@ def states(issues: Iterable[Issue]) -> dict[int, State]:
 def percent_done(dispatches: Iterable[Dispatch]) -> Mapping[int, int]:
     """How many of a hundred deliveries of each dispatch are through, by its id; none before its snapshot.
 
-    Counts what is left to do, from the index of deliveries by dispatch and status, and never what is done.
+    Counts what is left to do, from the index of deliveries by dispatch and status; of a dispatch with more than COUNTED
+    deliveries it sums what its attempts handed over, a row for every hundred.
     """
     expected = {
         dispatch.pk: dispatch.candidates - sum(dispatch.exclusions.values())
         for dispatch in dispatches
         if dispatch.candidates is not None
     }
-    rows = Delivery.objects.filter(dispatch__in=expected, status__in=_LEFT_TO_DO)
+    large = {pk for pk, number in expected.items() if number > COUNTED}
+    rows = Delivery.objects.filter(dispatch__in=expected.keys() - large, status__in=_LEFT_TO_DO)
     left = dict(rows.values_list("dispatch").annotate(count=Count("pk")).order_by())
+    attempts = Attempt.objects.filter(batch__dispatch__in=large)
+    accepted = dict(attempts.values_list("batch__dispatch").annotate(sum=Sum("accepted")).order_by())
+    left |= {pk: expected[pk] - min(expected[pk], accepted.get(pk, 0)) for pk in large}
     return {pk: 100 * (number - left.get(pk, 0)) // number if number else 100 for pk, number in expected.items()}
 
 
