@@ -101,6 +101,21 @@ def _prepare(database: str, servers: list[services.Server]) -> None:
     }
 
 
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """pytest-django's, which cannot drop a database that a program we killed still seems to be connected to."""
+    yield
+    from django.db import connection
+
+    with django_db_blocker.unblock():
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+
+
 @pytest.fixture
 def redis_url(worker_id: str) -> Iterator[str]:
     """A Redis database of this test worker, empty before and after.

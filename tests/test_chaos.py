@@ -24,7 +24,6 @@ from tests.making import issue_of, make_dispatch, make_newsletter
 SMALL = (
     "worker-killed",
     "worker-terminated",
-    "worker-frozen",
     "broker-emptied",
     "database-restarted",
     "disk-full",

@@ -37,6 +37,10 @@ class StillNot(Exception):
     """What a case waited for did not come; the message says what."""
 
 
+class TooLate(StillNot):
+    """The fault came when there was nothing left to break, since the machine was busy with something else."""
+
+
 def until(condition: Callable[[], T], what: str, *, seconds: float = 60.0) -> T:
     """The first true value that `condition` gives; a database that is away counts as not yet.
 
@@ -92,7 +96,7 @@ class Send:
         def look() -> dict[int, int]:
             held = self.held()
             if not held and not self.deliveries.filter(status__in=OPEN).exists() and self.dispatch().snapshot_at:
-                raise StillNot("The send had ended before the fault could come.")
+                raise TooLate("The send had ended before the fault could come.")
             return held
 
         return until(look, "a row that is being sent", seconds=SEND_SECONDS)
