@@ -17,7 +17,7 @@ from django.db.models.functions import Coalesce, Greatest, Now
 
 from newsletter.models import Attempt, Batch, Delivery, Dispatch, Halt
 from newsletter.transports import Outcome, Result
-from subscribers.models import Subscription, exclusion, tier_level_of
+from subscribers.models import Subscriber, Subscription, exclusion, tier_level_of
 
 Status = Delivery.Status
 STALE = dt.timedelta(hours=72)  # put off for so long, a newsletter is old news: fail it
@@ -199,6 +199,16 @@ def distrust(dispatch: Dispatch) -> int:
         settled_at=Now(),
         reply="Open in the backup that was restored; it may have been sent since.",
     )
+
+
+def forget_erased(dispatches: QuerySet[Dispatch]) -> int:
+    """Take the subscriber out of deliveries whose subscriber is not there any more; the number of them.
+
+    Erasing does that itself for every row it sees; it does not see those of a snapshot that is not committed yet.
+    """
+    named = Delivery.objects.filter(dispatch__in=dispatches, subscriber__isnull=False)
+    there = Subscriber.objects.filter(pk=OuterRef("subscriber_id"))
+    return named.filter(~Exists(there)).update(subscriber=None)
 
 
 def count_anew(dispatch: Dispatch) -> int:

@@ -80,6 +80,7 @@ def send_batch(batch_id: int) -> None:
 def tidy() -> None:
     """End what time ends: pauses, requests that nobody confirmed, links that ran out. Beat calls it every hour."""
     tidying.tidy()
+    scheduling.forget_erased()
 
 
 def due() -> list[tuple[Task[[int], None], int]]:

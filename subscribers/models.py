@@ -9,7 +9,7 @@ import secrets
 from typing import ClassVar, Self
 
 from django.db import models
-from django.db.models import Case, Exists, F, OuterRef, Q, Subquery, Value, When
+from django.db.models import Case, Exists, F, Max, OuterRef, Q, Subquery, Value, When
 from django.db.models.functions import Coalesce, Now
 
 FREE_LEVEL = 0
@@ -79,6 +79,11 @@ class MembershipQuerySet(models.QuerySet["Membership"]):
         """Those that count now, by the database's clock."""
         return self.filter(Q(starts_at__lte=Now()), Q(ends_at=None) | Q(ends_at__gt=Now()))
 
+    def levels(self) -> models.QuerySet[Membership, tuple[int, int]]:
+        """The same as `tier_level_of` for everybody at once: subscriber_id and level of those who hold any tier."""
+        highest = self.current().values("subscriber").annotate(level=Max("tier__level"))
+        return highest.values_list("subscriber_id", "level")
+
 
 class Membership(models.Model):
     """Why someone holds a tier, and for how long."""
@@ -116,12 +121,13 @@ def exclusion() -> Case:
 
     The only definition of that rule; the snapshot and every claim use it.
     """
-    suppressed = Suppression.objects.filter(
-        Q(newsletter=None) | Q(newsletter=OuterRef("newsletter")), fingerprint=OuterRef("subscriber__fingerprint")
-    )
+    # Two questions without an OR inside: PostgreSQL answers each for a million readers from one hash.
+    suppressed = Suppression.objects.filter(fingerprint=OuterRef("subscriber__fingerprint"))
+    by_site = Exists(suppressed.filter(newsletter=None))
+    by_newsletter = Exists(suppressed.filter(newsletter=OuterRef("newsletter")))
     return Case(
         When(~Q(status=Subscription.Status.ACTIVE), then=F("status")),
-        When(Exists(suppressed), then=Value("suppressed")),
+        When(by_site | by_newsletter, then=Value("suppressed")),
         default=Value(""),
         output_field=models.CharField(),
     )

@@ -84,6 +84,33 @@ def test_every_reader_gets_one_mail(sink: SmtpSink) -> None:
     assert dispatch.status == Dispatch.Status.SENT
 
 
+def erase_unseen(subscriber: Subscriber) -> None:
+    """Erase as somebody does who did not see the deliveries: their snapshot was not committed yet."""
+    Subscription.objects.filter(subscriber=subscriber).delete()
+    Subscriber.objects.filter(pk=subscriber.pk)._raw_delete("default")
+
+
+def test_who_was_erased_while_the_snapshot_ran_gets_nothing_and_stops_nothing(sink: SmtpSink) -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=2)
+    gone = Subscriber.objects.first()
+    assert gone
+    erase_unseen(gone)
+    single = scheduling.send_single(
+        make_reader(dispatch.newsletter).subscriber, dispatch.newsletter, subject="S", body="B"
+    )
+    asked = single.deliveries.get().subscriber
+    assert asked
+    erase_unseen(asked)
+    send(dispatch)
+    send(single)
+    assert sink.count() == 1
+    assert statuses(dispatch) == {"sent": 1}
+    scheduling.finish()
+    assert set(Dispatch.objects.values_list("status", flat=True)) == {Dispatch.Status.SENT}
+    tasks.tidy()
+    assert Delivery.objects.filter(subscriber=None).count() == 2
+
+
 def test_a_chunk_is_written_down_before_it_leaves(sink: SmtpSink, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ENV.__dict__, "chunk_size", 2)
     dispatch = make_dispatch(make_newsletter(), readers=5)

@@ -18,6 +18,7 @@ from newsletter.settings import ENV
 Status = Dispatch.Status
 GRACE = dt.timedelta(hours=2)  # later than this, ask a human: nobody wants Monday's mail on Tuesday
 LATE = dt.timedelta(days=7)  # no worker sleeps longer
+YOUNG = dt.timedelta(hours=3)  # a tidy or two
 CHECK_EVERY = dt.timedelta(minutes=1)
 # More new failures than this, and more than this share of what was tried: something is wrong with us, not with readers.
 FAILURES_TO_PAUSE, FAILING_SHARE = 20, 0.05
@@ -66,12 +67,18 @@ def prepare(dispatch: Dispatch) -> None:
         if not dispatch.newsletter.subscriptions.exists():
             raise NobodyThere("The newsletter has no readers yet: import or invite some, then resume.")
         audience.snapshot(dispatch, batch_size=ENV.batch_size)
+        deliveries.forget_erased(Dispatch.objects.filter(pk=dispatch.pk))
         variants.ensure_all(dispatch)
         mine.filter(status=Status.PREPARING).update(status=Status.SENDING)
     except (rendering.RenderingError, audience.SumsDisagree, NobodyThere) as error:
         mine.filter(status=Status.PREPARING).update(status=Status.PAUSED, pause_reason=str(error))
     finally:
         mine.update(lease_token=None, leased_until=None)
+
+
+def forget_erased() -> None:
+    """Take those out of young dispatches whose erasure had not ended when `prepare` looked."""
+    deliveries.forget_erased(Dispatch.objects.filter(snapshot_at__gt=Now() - YOUNG))
 
 
 def to_ring() -> list[int]:
