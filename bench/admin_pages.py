@@ -1,95 +1,45 @@
-"""Every page of the admin with a million readers: how long it takes, and how many queries.
+"""Every page of the admin with a million readers: how long it takes, and how many queries; and the snapshot of them.
 
-    python bench/admin_pages.py            a table
-    BENCH_JSON=file python …               and there admin_page_ms_max, admin_page_queries_max, snapshot_rows_per_s
+    python -m bench.admin_pages            a table
     READERS=100000 python …                with fewer readers
     SLOW=100 python …                      and on stderr the slow queries of pages that take longer than so many ms
 
-Runs on a real PostgreSQL: the one that DATABASE_URL names, which has to be empty, else one started for the run. Rows
-are made by set-based SQL, the deliveries by our own snapshot. Each page is asked for by Django's test client, without
-a network between; the time is the median of five.
+Rows are made by set-based SQL, the deliveries by our own snapshot. Each page is asked for by Django's test client,
+without a network between; the time is the median of five.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from bench import site
 
 READERS = int(os.environ.get("READERS", "1000000"))
 TIMES = 5
 MS_LIMIT, QUERIES_LIMIT = 200, 20
 
 
-def main() -> None:
+def measure() -> dict[str, float]:
     """Make the rows, measure the pages, print the table."""
-    from newsletter.demo import services
-
-    folder = Path(tempfile.mkdtemp(prefix="masthead-bench-"))
-    server = services.find_postgres(folder / "postgres", durable=False)
-    if server is None:
-        raise SystemExit(services.NO_POSTGRES)
-    os.environ |= {
-        "DJANGO_SETTINGS_MODULE": "newsletter.settings",
-        "DATABASE_URL": server.url,
-        "DATA_DIR": str(folder / "var"),
-        "REDIS_URL": "",
-        "LOG_LEVEL": "ERROR",
-    }
-    try:
-        import django
-
-        django.setup()
-        from django.core.management import call_command
-
-        call_command("migrate", verbosity=0)
+    with site.running():
         seconds = fill()
-        results = {"snapshot_rows_per_s": round(READERS / seconds), **report(list(measure()))}
-    finally:
-        server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
-    if path := os.environ.get("BENCH_JSON"):
-        Path(path).write_text(json.dumps(results) + "\n")
-    print(json.dumps(results))
+        return {"snapshot_rows_per_s": round(READERS / seconds), **report(list(pages_measured()))}
 
 
 def fill() -> float:
     """Make the readers and a dispatch half sent; the seconds that the snapshot took."""
     from django.conf import settings
-    from django.db import connection
 
-    from newsletter import audience, creation, scheduling
-    from newsletter.models import Dispatch, Issue, Newsletter, Section
+    from newsletter import audience, scheduling
+    from newsletter.models import Dispatch
 
-    newsletter = Newsletter(slug="weekly", name="The Weekly", from_address="desk@weekly.example", tracking="individual")
-    creation.create(newsletter)
-    run(
-        """
-        INSERT INTO subscribers_subscriber
-            (public_id, address, address_key, fingerprint, name, text_only, tracking)
-        SELECT n, 'reader' || n || '@readers.example', 'reader' || n || '@readers.example', md5('a' || n) || 'f',
-            (ARRAY['Ada', 'Grace', 'Alan', 'Edsger', 'Barbara'])[mod(n, 5) + 1] || ' Reader ' || n, false, 'newsletter'
-        FROM generate_series(1, %(readers)s) n
-        """
-    )
-    run(
-        """
-        INSERT INTO subscribers_subscription (subscriber_id, newsletter_id, status, muted)
-        SELECT id, %(newsletter)s, CASE WHEN mod(id, 1000) = 0 THEN 'paused' ELSE 'active' END, ''
-        FROM subscribers_subscriber
-        """,
-        newsletter=newsletter.pk,
-    )
-    run(
+    newsletter = site.make_newsletter()
+    site.make_readers(newsletter, READERS)
+    site.run(
         """
         INSERT INTO subscribers_consentrecord
             (subscriber_id, newsletter_id, action, source, text_version, network, agent)
@@ -97,35 +47,22 @@ def fill() -> float:
         """,
         newsletter=newsletter.pk,
     )
-    run(
-        """
-        INSERT INTO subscribers_membership (subscriber_id, tier_id, kind)
-        SELECT s.id, t.id, 'paid' FROM subscribers_subscriber s, subscribers_tier t
-        WHERE t.slug = 'paid' AND mod(s.id, 10) = 0
-        """
-    )
-    run(
-        "INSERT INTO subscribers_suppression (fingerprint, reason) SELECT fingerprint, 'manual' FROM"
-        " subscribers_subscriber WHERE mod(id, 1000) = 1"
-    )
-    run("ANALYZE")
-    issue = Issue.objects.create(newsletter=newsletter, number=1, title="Issue 1", subject="Issue 1")
-    Section.objects.create(issue=issue, body="Hello.")
+    issue = site.make_issue(newsletter)
     for number in range(2, 30):
-        Issue.objects.create(newsletter=newsletter, number=number, title=f"Issue {number}", subject=f"Issue {number}")
+        site.make_issue(newsletter, number)
     dispatch = scheduling.schedule(issue)
     scheduling.start_due()
     begun = time.perf_counter()
     audience.snapshot(dispatch, batch_size=settings.ENV.batch_size)
     seconds = time.perf_counter() - begun
-    run(
+    site.run(
         """
         UPDATE newsletter_delivery SET status = 'sent', tries = 1, settled_at = now(), reply = '250 accepted',
             opened_at = CASE WHEN mod(id, 3) = 0 THEN now() END, clicked_at = CASE WHEN mod(id, 30) = 0 THEN now() END
         WHERE mod(id, 2) = 0
         """
     )
-    run(
+    site.run(
         """
         INSERT INTO newsletter_event
             (kind, newsletter_id, dispatch_id, delivery_id, subscriber_id, url, method, agent, network)
@@ -135,17 +72,8 @@ def fill() -> float:
         newsletter=newsletter.pk,
     )
     Dispatch.objects.filter(pk=dispatch.pk).update(status=Dispatch.Status.SENDING, lease_token=None, leased_until=None)
-    with connection.cursor() as cursor:
-        cursor.execute("VACUUM ANALYZE")
+    site.run("VACUUM ANALYZE")
     return seconds
-
-
-def run(sql: str, **values: Any) -> None:
-    """Run one statement."""
-    from django.db import connection
-
-    with connection.cursor() as cursor:
-        cursor.execute(sql, {"readers": READERS, **values})
 
 
 def pages() -> Iterator[tuple[str, str]]:
@@ -188,7 +116,7 @@ def pages() -> Iterator[tuple[str, str]]:
         )
 
 
-def measure() -> Iterator[tuple[str, float, int]]:
+def pages_measured() -> Iterator[tuple[str, float, int]]:
     """Name, milliseconds and queries of each page."""
     from django.contrib.auth.models import User
     from django.db import connection
@@ -230,4 +158,4 @@ def report(measured: list[tuple[str, float, int]]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    print(measure())

@@ -3,7 +3,8 @@
     python -m bench.sink [--delay SECONDS] [--no-chunking] [--no-pipelining]
 
 It prints `listening on smtp://127.0.0.1:PORT`, ends with SIGTERM, and then prints one JSON object: `messages` taken,
-`readers` they were to (fewer where one got two), and the `cpu_seconds` it took. With `--delay` every batch of replies
+`readers` they were to (fewer where one got two), the `seconds` from the first to the last, and the `cpu_seconds` it
+took. With `--delay` every batch of replies
 comes that much later, as from a relay that far away; each connection has a delay of its own, none waits for another.
 One thread, one core.
 """
@@ -17,8 +18,12 @@ import resource
 import selectors
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _ROOM = 1 << 20
 _END = b"\r\n.\r\n"
@@ -55,6 +60,7 @@ class Sink:
         self.port = int(self._listener.getsockname()[1])
         self.messages = 0
         self.readers: set[bytes] = set()
+        self.first = self.last = 0.0
         self.stopping = False
 
     def run(self) -> None:
@@ -96,7 +102,11 @@ class Sink:
             self._selector.unregister(connection.socket)
             connection.socket.close()
             return
+        before = self.messages
         replies = self._replies(connection, end)
+        if self.messages > before:
+            self.last = time.monotonic()
+            self.first = self.first or self.last
         if replies:
             self._say(connection.socket, b"".join(replies))
 
@@ -150,6 +160,20 @@ class Sink:
         return b"250 2.0.0 fine\r\n"
 
 
+@contextmanager
+def relay(*options: str) -> Iterator[tuple[str, dict[str, float]]]:
+    """A sink's URL, and what it said at its end."""
+    program = [sys.executable, "-m", "bench.sink", *options]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as sink:
+        assert sink.stdout
+        said: dict[str, float] = {}
+        try:
+            yield sink.stdout.readline().split()[-1], said
+        finally:
+            sink.terminate()
+            said.update(json.loads(sink.stdout.readline()))
+
+
 def main() -> None:
     """Run one sink until SIGTERM."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -166,7 +190,12 @@ def main() -> None:
     print(f"listening on smtp://127.0.0.1:{sink.port}", flush=True)
     sink.run()
     used = resource.getrusage(resource.RUSAGE_SELF)
-    said = {"messages": sink.messages, "readers": len(sink.readers), "cpu_seconds": used.ru_utime + used.ru_stime}
+    said = {
+        "messages": sink.messages,
+        "readers": len(sink.readers),
+        "seconds": sink.last - sink.first,
+        "cpu_seconds": used.ru_utime + used.ru_stime,
+    }
     print(json.dumps(said), flush=True)
 
 

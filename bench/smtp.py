@@ -13,19 +13,15 @@ from __future__ import annotations
 import argparse
 import cProfile
 import datetime as dt
-import json
 import multiprocessing
 import os
 import pstats
 import resource
 import selectors
 import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
 from typing import Any
@@ -33,6 +29,7 @@ from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
+from bench.sink import relay
 from newsletter import message
 from newsletter.fields import Slot, SlotTable
 from newsletter.message import dkim
@@ -103,20 +100,6 @@ class Row:
 
     def __str__(self) -> str:
         return f"| {self.what} | {self.rate:,.0f}/s | {self.must} | {self.sender_cpu:.0f} | {self.sink_cpu:.0f} |"
-
-
-@contextmanager
-def relay(*options: str) -> Iterator[tuple[str, dict[str, float]]]:
-    """A sink's URL, and what it said at its end."""
-    program = [sys.executable, "-m", "bench.sink", *options]
-    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as sink:
-        assert sink.stdout
-        said: dict[str, float] = {}
-        try:
-            yield sink.stdout.readline().split()[-1], said
-        finally:
-            sink.terminate()
-            said.update(json.loads(sink.stdout.readline()))
 
 
 def send(transport: SmtpTransport, compiled: message.Compiled, readers: list[message.Reader]) -> None:

@@ -32,7 +32,7 @@ def candidates(newsletter: Newsletter) -> QuerySet[Subscription, Any]:
     return (
         Subscription.objects.filter(newsletter=newsletter)
         .annotate(
-            exclusion=exclusion(),
+            exclusion=exclusion(everybody=True),
             text_only=F("subscriber__text_only"),
             reader_tracking=tracking,
         )

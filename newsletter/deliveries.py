@@ -7,9 +7,12 @@ UNCONFIRMED -> SENT | FAILED | QUEUED by a late answer of its own attempt, or by
 from __future__ import annotations
 
 import datetime as dt
+import json
 import random
+import uuid
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from django.db import connection, transaction
 from django.db.models import Case, CharField, DateTimeField, Exists, F, OuterRef, QuerySet, Subquery, Value, When
@@ -27,20 +30,47 @@ OPEN = (Status.SENDING, Status.UNCONFIRMED)
 TAKEN_FROM = (*OPEN, Status.QUEUED)
 
 
-def _exclusion(dispatch: Dispatch) -> Case:
-    """For a query over deliveries of `dispatch`: why this reader may not be written to at this moment, or "".
+# What stands in a compiled statement where each call has values of its own.
+_BATCH, _ATTEMPT, _TOKEN = -101, -102, uuid.UUID(int=103)
+
+
+def _filled(params: tuple[Any, ...], values: Mapping[Any, Any]) -> list[Any]:
+    """`params` with the values in place of the holes."""
+    token = Batch._meta.get_field("lease_token").get_db_prep_value(_TOKEN, connection)
+    by_hole = {(token if hole == _TOKEN else hole): value for hole, value in values.items()}
+    return [by_hole.get(param, param) for param in params]
+
+
+def _exclusion(newsletter_id: int, kind: str) -> Case:
+    """For a query over deliveries of a newsletter's dispatch of that kind: why this reader may not be written to now,
+    or "".
 
     A single message answers what the person just asked for, so only their erasure keeps it back.
     """
-    subscription = Subscription.objects.filter(
-        subscriber=OuterRef("subscriber"), newsletter=dispatch.newsletter_id
-    ).annotate(exclusion=exclusion())
-    by_subscription = Coalesce(Subquery(subscription.values("exclusion")[:1]), Value("unsubscribed"))
+    subscription = Subscription.objects.filter(subscriber=OuterRef("subscriber"), newsletter=newsletter_id)
+    reason = subscription.annotate(exclusion=exclusion()).values("exclusion")
+    by_subscription = Coalesce(Subquery(reason[:1]), Value("unsubscribed"))
     return Case(
         When(subscriber=None, then=Value("erased")),
-        default=Value("") if dispatch.kind == Dispatch.Kind.SINGLE else by_subscription,
+        default=Value("") if kind == Dispatch.Kind.SINGLE else by_subscription,
         output_field=CharField(),
     )
+
+
+class Claimed(NamedTuple):
+    """A row that `claim` made SENDING, with all that its message needs."""
+
+    pk: int
+    tries: int
+    address: str
+    address_key: str
+    name: str
+    public_id: int
+    tier_level: int  # the one that the reader holds now
+    profile_id: int
+    profile_level: int  # the one at the snapshot
+    tracking: str
+    digest: str | None  # of the profile's variant
 
 
 def claim(batch: Batch, *, attempt: Attempt, limit: int) -> int:
@@ -50,42 +80,84 @@ def claim(batch: Batch, *, attempt: Attempt, limit: int) -> int:
     Whether each reader may still be written to is asked in the same statement; those who may not are SKIPPED with the
     reason.
     """
+    sql, params = _claiming(batch.dispatch.newsletter_id, batch.dispatch.kind, limit)
+    token = Batch._meta.get_field("lease_token").get_db_prep_value(batch.lease_token, connection)
+    given = _filled(params, {_BATCH: batch.pk, _TOKEN: token, _ATTEMPT: attempt.pk})
+    while True:
+        with connection.cursor() as cursor:
+            cursor.execute(sql, given)
+            moved = [status for (status,) in cursor.fetchall()]
+        if Status.SENDING in moved or not moved:
+            return moved.count(Status.SENDING)
+
+
+@lru_cache(maxsize=256)
+def _claiming(newsletter_id: int, kind: str, limit: int) -> tuple[str, tuple[Any, ...]]:
+    """The statement of `claim`, with holes. Compiling it takes the ORM longer than the database needs for a chunk."""
     allowed = Batch.objects.filter(
         ~Exists(Halt.objects.all()),
-        pk=batch.pk,
-        lease_token=batch.lease_token,
+        pk=_BATCH,
+        lease_token=_TOKEN,
         leased_until__gt=Now(),
         dispatch__status=Dispatch.Status.SENDING,
     )
-    reason = _exclusion(batch.dispatch)
-    due = Delivery.objects.due().filter(Exists(allowed), batch=batch).annotate(exclusion=reason).order_by("pk")
-    with transaction.atomic():
-        left = due.exclude(exclusion="")[:limit]
-        Delivery.objects.filter(pk__in=left.values("pk"), status=Status.QUEUED).update(
-            status=Status.SKIPPED, reason=reason, settled_at=Now()
-        )
-        chunk = due.filter(exclusion="")[:limit]
-        return Delivery.objects.filter(pk__in=chunk.values("pk"), status=Status.QUEUED).update(
-            status=Status.SENDING, attempt=attempt, tries=F("tries") + 1, due_at=None
-        )
+    due = Delivery.objects.due().filter(Exists(allowed), batch=_BATCH).order_by("pk")[:limit]
+    chunk = Delivery.objects.filter(pk__in=due.values("pk")).annotate(exclusion=_exclusion(newsletter_id, kind))
+    select, params = chunk.values_list("pk", "exclusion").query.sql_with_params()
+    table = connection.ops.quote_name(Delivery._meta.db_table)
+    sql = f"""
+        WITH due (id, exclusion) AS ({select})
+        UPDATE {table} SET
+            status = CASE due.exclusion WHEN '' THEN %s ELSE %s END,
+            reason = due.exclusion,
+            attempt_id = CASE due.exclusion WHEN '' THEN %s ELSE attempt_id END,
+            tries = tries + CASE due.exclusion WHEN '' THEN 1 ELSE 0 END,
+            due_at = CASE due.exclusion WHEN '' THEN NULL ELSE due_at END,
+            settled_at = CASE due.exclusion WHEN '' THEN settled_at ELSE {_now()} END
+        FROM due WHERE {table}.id = due.id AND {table}.status = %s
+        RETURNING {table}.status
+    """  # noqa: S608 - own queries and names
+    return sql, (*params, Status.SENDING.value, Status.SKIPPED.value, _ATTEMPT, Status.QUEUED.value)
 
 
-def claimed(attempt: Attempt) -> list[Delivery]:
-    """The rows that `claim` made SENDING under `attempt`, with all that their messages need: the `tier_level` that each
-    reader holds now, and the `digest` of the profile's variant or None.
-
-    A reader erased since the claim is SKIPPED and left out.
-    """
-    sending = Delivery.objects.filter(attempt=attempt, status=Status.SENDING)
-    rows = list(
-        sending.annotate(tier_level=tier_level_of("subscriber_id"), digest=F("profile__variant__digest"))
-        .select_related("subscriber", "profile")
-        .order_by("pk")
-    )
-    erased = [row.pk for row in rows if row.subscriber is None]
+def claimed(attempt: Attempt) -> list[Claimed]:
+    """The rows that `claim` made SENDING under `attempt`. A reader erased since is SKIPPED and left out."""
+    sql, params = _claimed()
+    with connection.cursor() as cursor:
+        cursor.execute(sql, _filled(params, {_ATTEMPT: attempt.pk}))
+        rows = cursor.fetchall()
+    erased = [pk for pk, _, address, *_ in rows if address is None]
     if erased:
-        sending.filter(pk__in=erased).update(status=Status.SKIPPED, reason="erased", settled_at=Now())
-    return [row for row in rows if row.subscriber is not None]
+        sending = Delivery.objects.filter(pk__in=erased, attempt=attempt, status=Status.SENDING)
+        sending.update(status=Status.SKIPPED, reason="erased", settled_at=Now())
+    return [Claimed(*row) for row in rows if row[0] not in erased]
+
+
+@lru_cache(maxsize=1)
+def _claimed() -> tuple[str, tuple[Any, ...]]:
+    rows = Delivery.objects.filter(attempt=_ATTEMPT, status=Status.SENDING)
+    return with_messages(rows).query.sql_with_params()
+
+
+def with_messages(rows: QuerySet[Delivery]) -> QuerySet[Delivery, tuple[Any, ...]]:
+    """`rows` as the fields of Claimed, in their order; those of the reader None where they were erased."""
+    return (
+        rows.annotate(tier_level=tier_level_of("subscriber_id"))
+        .order_by("pk")
+        .values_list(
+            "pk",
+            "tries",
+            "subscriber__address",
+            "subscriber__address_key",
+            "subscriber__name",
+            "subscriber__public_id",
+            "tier_level",
+            "profile_id",
+            "profile__tier_level",
+            "profile__tracking",
+            "profile__variant__digest",
+        )
+    )
 
 
 def note(attempt: Attempt, outcomes: Sequence[Outcome], *, tries: Mapping[int, int], retry_seconds: float) -> None:
@@ -111,21 +183,31 @@ def _note_accepted(attempt: Attempt, accepted: Sequence[Outcome]) -> None:
     if not accepted:
         return
     table = connection.ops.quote_name(Delivery._meta.db_table)
-    now = "STATEMENT_TIMESTAMP()" if connection.vendor == "postgresql" else "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW')"
-    rows = ", ".join(["(%s, %s, %s)"] * len(accepted))
     width = Delivery._meta.get_field("provider_id").max_length
-    values = [value for each in accepted for value in (each.delivery_id, each.reply, each.provider_id[:width])]
+    answers = json.dumps([[each.delivery_id, each.reply, each.provider_id[:width]] for each in accepted])
+    if connection.vendor == "postgresql":
+        answer = "SELECT (value->>0)::bigint, value->>1, value->>2 FROM json_array_elements(%s::json)"
+    else:
+        parts = "json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')"
+        answer = f"SELECT {parts} FROM json_each(%s)"  # noqa: S608 - own names
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
-            UPDATE {table} SET status = %s, settled_at = {now}, reply = answer.reply, provider_id = answer.provider_id
-            FROM (
-                SELECT column1 AS id, column2 AS reply, column3 AS provider_id FROM (VALUES {rows}) AS given
-            ) AS answer
+            WITH answer (id, reply, provider_id) AS ({answer})
+            UPDATE {table}
+            SET status = %s, settled_at = {_now()}, reply = answer.reply, provider_id = answer.provider_id
+            FROM answer
             WHERE {table}.id = answer.id AND {table}.attempt_id = %s AND {table}.status IN (%s, %s, %s)
             """,  # noqa: S608 - own names
-            [Status.SENT.value, *values, attempt.pk, *(status.value for status in TAKEN_FROM)],
+            [answers, Status.SENT.value, attempt.pk, *(status.value for status in TAKEN_FROM)],
         )
+
+
+def _now() -> str:
+    """The database's clock, as `Now()` writes it."""
+    return (
+        "STATEMENT_TIMESTAMP()" if connection.vendor == "postgresql" else "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW')"
+    )
 
 
 def _fields(outcome: Outcome, tries: int, retry_seconds: float) -> dict[str, Any]:

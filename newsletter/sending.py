@@ -24,7 +24,8 @@ from django.db.models.functions import Now
 
 from newsletter import deliveries, message, rates, rendering, tracking, transports, variants, warming
 from newsletter.content import IssueContent, TrackingMode
-from newsletter.models import Attempt, Batch, Delivery, Dispatch, DispatchProfile, Variant
+from newsletter.deliveries import Claimed
+from newsletter.models import Attempt, Batch, Dispatch, DispatchProfile, Variant
 from newsletter.settings import ENV
 from newsletter.transports import Outcome, Result, Transport
 
@@ -49,73 +50,93 @@ def send_batch(batch: Batch, *, stopping: Callable[[], bool] = lambda: False) ->
     chunk in hand is always finished. Where a rate leaves no room it waits, holding its lease. Safe to call twice, at
     once or later.
     """
-    if not _take_lease(batch):
+    lease = _take_lease(batch)
+    if not lease:
         return Sent()
     began = time.monotonic()
     sent, failed = Sent(), True
     try:
+        pinned = _Pinned.of(batch.dispatch_id)
         while not sent.stop and time.monotonic() - began < TASK_SECONDS and not stopping():
             room = rates.room(_transport().name, ENV.chunk_size)
+            if not lease.keep():
+                break
             if not room:
-                if not _renew_lease(batch):
-                    break
                 time.sleep(rates.WAIT)
                 continue
-            chunk = _send_chunk(batch, room)
+            chunk = _send_chunk(lease, pinned, room)
             if not chunk.claimed:
                 break
             sent = Sent(sent.claimed + chunk.claimed, chunk.stop)
         failed = False
     finally:
-        _give_back_lease(batch, ring_again_at_once=not failed)
+        lease.give_back(ring_again_at_once=not failed)
     return sent
 
 
-def _take_lease(batch: Batch) -> bool:
+class _Lease:
+    """Being the only worker of a batch until `ends`, by `time.monotonic`, which is earlier than by the database."""
+
+    def __init__(self, batch: Batch, ends: float) -> None:
+        self.batch = batch
+        self.ends = ends
+
+    def keep(self) -> bool:
+        """Renew it where that was not done a moment ago; False once it is lost."""
+        ends = _lease_ends()
+        if ends - self.ends < min(1.0, ENV.lease_seconds / 10):
+            return True
+        mine = Batch.objects.filter(pk=self.batch.pk, lease_token=self.batch.lease_token, leased_until__gt=Now())
+        if not mine.update(leased_until=_lease_end()):
+            return False
+        self.ends = ends
+        return True
+
+    def give_back(self, *, ring_again_at_once: bool) -> None:
+        """Let others have the batch. What is due later is rung when it is due, but after a failure only a lease time
+        after the last ring: the next worker would most likely fail the same way."""
+        _keep_trying(partial(self._give_back, ring_again_at_once))
+
+    def _give_back(self, ring_again_at_once: bool) -> None:
+        with transaction.atomic():
+            mine = Batch.objects.select_for_update().filter(pk=self.batch.pk, lease_token=self.batch.lease_token)
+            if mine.exists():
+                deliveries.doubt(self.batch)
+                mine.update(lease_token=None, leased_until=None)
+                if ring_again_at_once:
+                    Batch.objects.filter(pk=self.batch.pk).update(rung_at=None)
+
+
+def _take_lease(batch: Batch) -> _Lease | None:
     """Become the only worker of `batch`. A lease that ran out is `watch`'s to clear: its rows are in doubt first."""
+    ends = _lease_ends()
     batch.lease_token = uuid.uuid4()
     free = Batch.objects.filter(pk=batch.pk, lease_token=None, dispatch__status=Dispatch.Status.SENDING)
-    return bool(free.update(lease_token=batch.lease_token, leased_until=_lease_end()))
+    taken = free.update(lease_token=batch.lease_token, leased_until=_lease_end())
+    return _Lease(batch, ends) if taken else None
 
 
-def _renew_lease(batch: Batch) -> bool:
-    mine = Batch.objects.filter(pk=batch.pk, lease_token=batch.lease_token, leased_until__gt=Now())
-    return bool(mine.update(leased_until=_lease_end()))
+def _lease_ends() -> float:
+    """When a lease ends that is taken after this."""
+    return time.monotonic() + ENV.lease_seconds
 
 
 def _lease_end() -> Now:
+    """The same by the database's clock."""
     return Now() + timedelta(seconds=ENV.lease_seconds)  # type: ignore[return-value]
 
 
-def _give_back_lease(batch: Batch, *, ring_again_at_once: bool) -> None:
-    """Let others have the batch. What is due later is rung when it is due, but after a failure only a lease time after
-    the last ring: the next worker would most likely fail the same way."""
-
-    def give_back() -> None:
-        with transaction.atomic():
-            mine = Batch.objects.select_for_update().filter(pk=batch.pk, lease_token=batch.lease_token)
-            if mine.exists():
-                deliveries.doubt(batch)
-                mine.update(lease_token=None, leased_until=None)
-                if ring_again_at_once:
-                    Batch.objects.filter(pk=batch.pk).update(rung_at=None)
-
-    _keep_trying(give_back)
-
-
-def _send_chunk(batch: Batch, limit: int) -> Sent:
+def _send_chunk(lease: _Lease, pinned: _Pinned, limit: int) -> Sent:
     """One chunk of at most `limit`. Whatever ends it early: rows not begun go back to the queue, answers that came are
-    noted, and only what was in the transport's hands stays SENDING, which `_give_back_lease` takes as a doubt."""
-    # Taken before the lease is renewed, so that it ends earlier than the lease does by the database's clock; and by as
-    # much as one message may wait for its answers.
-    deadline = time.monotonic() + ENV.lease_seconds - transports.longest_wait()
+    noted, and only what was in the transport's hands stays SENDING, which the end of the lease takes as a doubt."""
+    batch, dispatch = lease.batch, pinned.dispatch
+    # As much before the lease ends as one message may wait for its answers.
+    deadline = lease.ends - transports.longest_wait()
     transport = _transport()
     with transaction.atomic():
-        if not _renew_lease(batch):
-            return Sent()
-        day = warming.lock_today(batch.dispatch) if ENV.warm_up else None
+        day = warming.lock_today(dispatch) if ENV.warm_up else None
         if day:
-            limit = min(limit, warming.left(day, batch.dispatch))
+            limit = min(limit, warming.left(day, dispatch))
         if not limit:
             Batch.objects.filter(pk=batch.pk).update(due_at=warming.tomorrow())
             return Sent()
@@ -134,12 +155,12 @@ def _send_chunk(batch: Batch, limit: int) -> Sent:
     try:
         chunk = deliveries.claimed(attempt)
         claimed = len(chunk)
-        late = _without_room(batch.dispatch, transport.name, chunk)
+        late = _without_room(dispatch, transport.name, chunk)
         if late:
             deliveries.postpone(attempt, late)
-            chunk = [delivery for delivery in chunk if delivery.pk not in late]
-        tries = {delivery.pk: delivery.tries for delivery in chunk}
-        for compiled, sender, readers in _messages(batch, attempt, chunk):
+            chunk = [row for row in chunk if row.pk not in late]
+        tries = {row.pk: row.tries for row in chunk}
+        for compiled, sender, readers in _messages(pinned, attempt, chunk):
             begun |= {reader.delivery_id: tries[reader.delivery_id] for reader in readers}
             outcomes += transport.hand_over(
                 compiled, sender, readers, deadline=deadline, idempotency_key=attempt.idempotency_key
@@ -149,14 +170,14 @@ def _send_chunk(batch: Batch, limit: int) -> Sent:
             raise
         stop = f"Its mail cannot be made: {error}"
     finally:
-        _keep_trying(lambda: _note(attempt, outcomes, begun))
+        _keep_trying(partial(_note, attempt, outcomes, begun, taken))
         if day:
             _keep_trying(partial(warming.note, day, outcomes, not_begun=taken - len(begun)))
     refused = next((outcome for outcome in outcomes if outcome.result == Result.SENDER_REFUSED), None)
     return Sent(max(claimed, 1), f"The mail server refuses this sender: {refused.reply}" if refused else stop)
 
 
-def _without_room(dispatch: Dispatch, transport: str, chunk: list[Delivery]) -> dict[int, float]:
+def _without_room(dispatch: Dispatch, transport: str, chunk: list[Claimed]) -> dict[int, float]:
     """Those of `chunk` for whom the rates leave no room now, by delivery: the seconds until there should be.
 
     Who waits for a single message does not wait for the other readers of their domain.
@@ -164,45 +185,61 @@ def _without_room(dispatch: Dispatch, transport: str, chunk: list[Delivery]) -> 
     if not (ENV.rate_per_second or ENV.domain_rates):
         return {}
     single = dispatch.kind == Dispatch.Kind.SINGLE
-    keys = [delivery.subscriber.address_key for delivery in chunk if delivery.subscriber]
-    waits = rates.waits(transport, ["" if single else key.rpartition("@")[2] for key in keys])
-    return {delivery.pk: wait for delivery, wait in zip(chunk, waits, strict=True) if wait}
+    domains = ["" if single else row.address_key.rpartition("@")[2] for row in chunk]
+    waits = rates.waits(transport, domains)
+    return {row.pk: wait for row, wait in zip(chunk, waits, strict=True) if wait}
 
 
-def _note(attempt: Attempt, outcomes: list[Outcome], begun: dict[int, int]) -> None:
-    deliveries.put_back(attempt, begun=begun)
+def _note(attempt: Attempt, outcomes: list[Outcome], begun: dict[int, int], taken: int) -> None:
+    if len(begun) < taken:
+        deliveries.put_back(attempt, begun=begun)
     deliveries.note(attempt, outcomes, tries=begun, retry_seconds=ENV.retry_seconds)
 
 
 def _messages(
-    batch: Batch, attempt: Attempt, chunk: list[Delivery]
+    pinned: _Pinned, attempt: Attempt, chunk: list[Claimed]
 ) -> list[tuple[message.Compiled, message.Sender, list[message.Reader]]]:
     """The chunk as compiled variants with their readers. Raises ValueError where the issue or its sender forbid it."""
-    dispatch = Dispatch.objects.select_related("revision", "newsletter").get(pk=batch.dispatch_id)
-    content = dispatch.revision.content
-    sender = sender_of(dispatch, content)
     readers: dict[str, list[message.Reader]] = {}
-    for delivery in chunk:
-        digest = delivery.digest  # type: ignore[attr-defined]
-        if delivery.profile.tier_level != delivery.tier_level:  # type: ignore[attr-defined]
-            digest = variants.ensure(_profile_now(delivery), content).digest
-        elif digest is None:
-            digest = variants.ensure(delivery.profile, content).digest
-        readers.setdefault(digest, []).append(reader_of(delivery, attempt, dispatch, content))
-    return [(_compiled(dispatch, digest, sender), sender, group) for digest, group in readers.items()]
+    for row in chunk:
+        digest = row.digest
+        if digest is None or row.profile_level != row.tier_level:
+            digest = variants.ensure(_profile_now(row), pinned.content).digest
+        readers.setdefault(digest, []).append(reader_of(row, attempt, pinned))
+    return [(_compiled(pinned, digest), pinned.sender, group) for digest, group in readers.items()]
 
 
-def _profile_now(delivery: Delivery) -> DispatchProfile:
-    """The profile for a reader whose tier changed since the snapshot; all else stays as it was then."""
-    frozen = delivery.profile
+def _profile_now(row: Claimed) -> DispatchProfile:
+    """The profile of a reader; where their tier changed since the snapshot, with the one they hold now, all else as it
+    was then."""
+    frozen = DispatchProfile.objects.select_related("variant").get(pk=row.profile_id)
+    if frozen.tier_level == row.tier_level:
+        return frozen
     profile, _ = DispatchProfile.objects.select_related("variant").get_or_create(
-        dispatch_id=delivery.dispatch_id,
-        tier_level=delivery.tier_level,  # type: ignore[attr-defined]
+        dispatch_id=frozen.dispatch_id,
+        tier_level=row.tier_level,
         muted=frozen.muted,
         text_only=frozen.text_only,
         tracking=frozen.tracking,
     )
     return profile
+
+
+@dataclass(frozen=True)
+class _Pinned:
+    """What the mails of a dispatch are made of, as it was pinned when it was scheduled."""
+
+    dispatch: Dispatch
+    content: IssueContent
+    sender: message.Sender
+    links: tracking.Links
+
+    @classmethod
+    def of(cls, dispatch_id: int) -> _Pinned:
+        dispatch = Dispatch.objects.select_related("revision", "newsletter").get(pk=dispatch_id)
+        content = dispatch.revision.content
+        links = tracking.Links(dispatch.newsletter.public_id, content.upgrade_url)
+        return cls(dispatch, content, sender_of(dispatch, content), links)
 
 
 def sender_of(dispatch: Dispatch, content: IssueContent) -> message.Sender:
@@ -221,42 +258,35 @@ def sender_of(dispatch: Dispatch, content: IssueContent) -> message.Sender:
     )
 
 
-def reader_of(delivery: Delivery, attempt: Attempt, dispatch: Dispatch, content: IssueContent) -> message.Reader:
+def reader_of(row: Claimed, attempt: Attempt, pinned: _Pinned) -> message.Reader:
     """What differs in one reader's mail. Message-ID derives from the delivery and Date from the attempt, so a replay
     of an attempt is the same bytes.
 
     A single message names nobody: whoever typed an address into a form may have typed anything for the name.
     """
-    subscriber = delivery.subscriber
-    assert subscriber is not None, "claimed leaves out deliveries without a subscriber"  # noqa: S101
-    name = "" if content.single else subscriber.name
+    name = "" if pinned.content.single else row.name
+    token = pinned.links.delivery_token(row.pk)
+    values = pinned.links.urls(row.public_id, row.pk)
+    values |= {"name": name, "first_name": name.partition(" ")[0], "delivery_token": token}
+    if pinned.content.upgrade_url:
+        values["upgrade_url"] = _upgrade_url(row.tracking, token, pinned)
     return message.Reader(
-        delivery_id=delivery.pk,
-        address=subscriber.address,
+        delivery_id=row.pk,
+        address=row.address,
         name=name,
-        message_id=tracking.message_id(delivery.pk),
+        message_id=pinned.links.message_id(token),
         date=attempt.started_at,
-        values={
-            "name": name,
-            "first_name": name.split(" ", 1)[0],
-            "delivery_token": tracking.delivery_token(delivery.pk),
-            **tracking.reader_urls(
-                subscriber.public_id,
-                dispatch.newsletter.public_id,
-                delivery.pk,
-                upgrade_url=_upgrade_url(delivery, dispatch, content),
-            ),
-        },
+        values=values,
     )
 
 
-def _upgrade_url(delivery: Delivery, dispatch: Dispatch, content: IssueContent) -> str:
+def _upgrade_url(mode: str, token: str, pinned: _Pinned) -> str:
     """The link that readers pay by, counted like every other."""
-    mode = delivery.profile.tracking
-    if not content.upgrade_url or mode == TrackingMode.OFF or not tracking.trackable(content.upgrade_url):
-        return content.upgrade_url
-    url = tracking.click_url(dispatch.pk, content.upgrade_url)
-    return f"{url}/{tracking.delivery_token(delivery.pk)}" if mode == TrackingMode.INDIVIDUAL else url
+    url = pinned.content.upgrade_url
+    if mode == TrackingMode.OFF or not tracking.trackable(url):
+        return url
+    url = tracking.click_url(pinned.dispatch.pk, url)
+    return f"{url}/{token}" if mode == TrackingMode.INDIVIDUAL else url
 
 
 _local = threading.local()
@@ -265,13 +295,13 @@ _compiled_variants: OrderedDict[tuple[int, str, message.Sender], message.Compile
 _compiled_lock = threading.Lock()
 
 
-def _compiled(dispatch: Dispatch, digest: str, sender: message.Sender) -> message.Compiled:
-    key = (dispatch.pk, digest, sender)
+def _compiled(pinned: _Pinned, digest: str) -> message.Compiled:
+    key = (pinned.dispatch.pk, digest, pinned.sender)
     with _compiled_lock:
         found = _compiled_variants.pop(key, None)
         if found is None:
-            variant = Variant.objects.get(dispatch=dispatch, digest=digest)
-            found = message.compile(rendering.Rendered.from_json(variant.data), sender)
+            variant = Variant.objects.get(dispatch=pinned.dispatch, digest=digest)
+            found = message.compile(rendering.Rendered.from_json(variant.data), pinned.sender)
         _compiled_variants[key] = found
         if len(_compiled_variants) > COMPILED_KEPT:
             _compiled_variants.popitem(last=False)

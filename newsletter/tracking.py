@@ -15,7 +15,6 @@ spelling: what decodes to the same bytes but is written differently is refused.
 from __future__ import annotations
 
 import binascii
-import hashlib
 import hmac
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -49,13 +48,32 @@ class ReaderToken:
 
 
 def _mac(key_number: int, purpose: bytes, body: bytes) -> bytes:
-    key = settings.TOKEN_KEYS[key_number].encode()
-    return hmac.digest(key, purpose + b"\0" + bytes([key_number]) + body, hashlib.sha256)[:MAC_BYTES]
+    return _digest(settings.TOKEN_KEYS[key_number].encode(), key_number, purpose, body)
+
+
+def _digest(key: bytes, key_number: int, purpose: bytes, body: bytes) -> bytes:
+    return hmac.digest(key, purpose + b"\0" + bytes([key_number]) + body, "sha256")[:MAC_BYTES]
+
+
+@dataclass(frozen=True)
+class _Key:
+    """A key to sign with."""
+
+    number: int
+    key: bytes
+
+    @classmethod
+    def newest(cls) -> _Key:
+        number = max(settings.TOKEN_KEYS)
+        return cls(number, settings.TOKEN_KEYS[number].encode())
+
+    def sign(self, purpose: bytes, body: bytes) -> str:
+        signed = bytes([self.number]) + body + _digest(self.key, self.number, purpose, body)
+        return urlsafe_b64encode(signed).rstrip(b"=").decode("ascii")
 
 
 def _sign(purpose: bytes, body: bytes) -> str:
-    number = max(settings.TOKEN_KEYS)
-    return urlsafe_b64encode(bytes([number]) + body + _mac(number, purpose, body)).rstrip(b"=").decode("ascii")
+    return _Key.newest().sign(purpose, body)
 
 
 def _read(purpose: bytes, token: str, *, longest: int, shortest: int) -> bytes:
@@ -166,21 +184,48 @@ def pixel_url(dispatch_id: int, *, individual: bool) -> str:
     return f"{settings.SITE_URL}/o/" + ("" if individual else f"d/{_sign_id(b'dispatch', dispatch_id)}")
 
 
+class Links:
+    """What leads back from the mails of one dispatch: made once, asked for each reader.
+
+    Without an `upgrade_url` of the newsletter, readers are led to their preferences.
+    """
+
+    def __init__(self, newsletter_public_id: int, upgrade_url: str = "") -> None:
+        self._key = _Key.newest()
+        self._newsletter = newsletter_public_id.to_bytes(NEWSLETTER_BYTES, "big")
+        self._upgrade_url = upgrade_url
+        self._site = settings.SITE_URL
+        self._host = _message_id_host()
+
+    def delivery_token(self, delivery_id: int) -> str:
+        """See `delivery_token`."""
+        return self._key.sign(b"delivery", delivery_id.to_bytes(ID_BYTES, "big"))
+
+    def message_id(self, delivery_token: str) -> str:
+        """See `message_id`; asked by the delivery's token."""
+        return f"{delivery_token}@{self._host}"
+
+    def urls(self, subscriber_public_id: int, delivery_id: int) -> dict[str, str]:
+        """A reader's links, by the names of their merge fields."""
+        subscriber, delivery = (
+            subscriber_public_id.to_bytes(SUBSCRIBER_BYTES, "big"),
+            delivery_id.to_bytes(ID_BYTES, "big"),
+        )
+        token = self._key.sign(b"reader", subscriber + self._newsletter + delivery)
+        site, preferences = self._site, f"{self._site}/p/{token}"
+        return {
+            "unsubscribe_url": f"{site}/u/{token}",
+            "preferences_url": preferences,
+            "web_url": f"{site}/i/{token}",
+            "upgrade_url": self._upgrade_url or preferences,
+        }
+
+
 def reader_urls(
     subscriber_public_id: int, newsletter_public_id: int, delivery_id: int, upgrade_url: str = ""
 ) -> dict[str, str]:
-    """A reader's links, by the names of their merge fields.
-
-    Without an `upgrade_url` of the newsletter, the reader is led to their preferences.
-    """
-    token = reader_token(subscriber_public_id, newsletter_public_id, delivery_id)
-    preferences = f"{settings.SITE_URL}/p/{token}"
-    return {
-        "unsubscribe_url": f"{settings.SITE_URL}/u/{token}",
-        "preferences_url": preferences,
-        "web_url": f"{settings.SITE_URL}/i/{token}",
-        "upgrade_url": upgrade_url or preferences,
-    }
+    """One reader's links, by the names of their merge fields."""
+    return Links(newsletter_public_id, upgrade_url).urls(subscriber_public_id, delivery_id)
 
 
 def site_host() -> str:
@@ -190,9 +235,12 @@ def site_host() -> str:
 
 def message_id(delivery_id: int) -> str:
     """The Message-ID of a delivery without its angle brackets: the same at every attempt, at this site's host."""
-    host = urlsplit(settings.SITE_URL).hostname or "localhost"
-    domain = f"[IPv6:{host}]" if ":" in host else punycode(host)
-    return f"{delivery_token(delivery_id)}@{domain}"
+    return f"{delivery_token(delivery_id)}@{_message_id_host()}"
+
+
+def _message_id_host() -> str:
+    host = site_host()
+    return f"[IPv6:{host}]" if ":" in host else punycode(host)
 
 
 def delivery_of_message_id(text: str) -> int:

@@ -116,18 +116,20 @@ class Membership(models.Model):
         return f"{self.tier} ({self.kind})"
 
 
-def exclusion() -> Case:
+def exclusion(*, everybody: bool = False) -> Case:
     """For a query over subscriptions: why this reader may not be written to now, or "" where they may.
 
-    The only definition of that rule; the snapshot and every claim use it.
+    The only definition of that rule; the snapshot and every claim use it. `everybody` says that it is asked of a whole
+    newsletter: then PostgreSQL answers from hashes of all suppressions, in place of looking each reader up.
     """
-    # Two questions without an OR inside: PostgreSQL answers each for a million readers from one hash.
-    suppressed = Suppression.objects.filter(fingerprint=OuterRef("subscriber__fingerprint"))
-    by_site = Exists(suppressed.filter(newsletter=None))
-    by_newsletter = Exists(suppressed.filter(newsletter=OuterRef("newsletter")))
+    suppressions = Suppression.objects.filter(fingerprint=OuterRef("subscriber__fingerprint"))
+    site, newsletter = Q(newsletter=None), Q(newsletter=OuterRef("newsletter"))
+    # What stands in one EXISTS with an OR inside, PostgreSQL does not hash.
+    apart = Q(Exists(suppressions.filter(site))) | Q(Exists(suppressions.filter(newsletter)))
+    suppressed = apart if everybody else Q(Exists(suppressions.filter(site | newsletter)))
     return Case(
         When(~Q(status=Subscription.Status.ACTIVE), then=F("status")),
-        When(by_site | by_newsletter, then=Value("suppressed")),
+        When(suppressed, then=Value("suppressed")),
         default=Value(""),
         output_field=models.CharField(),
     )

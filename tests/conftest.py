@@ -87,7 +87,7 @@ def _prepare(database: str, servers: list[services.Server]) -> None:
     database_url = f"sqlite:///{folder}/unused.sqlite3"
     if database == "postgres":
         # Not durable: no test pulls the plug of the machine, and the suite is a third quicker.
-        found_postgres = services.find_postgres(folder / "postgres", durable=False)
+        found_postgres = services.find_postgres(folder / "postgres", settings=services.NOT_DURABLE)
         if not found_postgres:
             raise pytest.UsageError(services.NO_POSTGRES)
         servers.append(found_postgres)

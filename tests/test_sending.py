@@ -152,11 +152,13 @@ def test_only_one_of_two_workers_gets_a_batch(sink: SmtpSink) -> None:
 def test_a_worker_without_the_lease_claims_nothing(sink: SmtpSink) -> None:
     dispatch = make_dispatch(make_newsletter(), readers=2)
     batch = Batch.objects.get(dispatch=dispatch)
-    assert sending._take_lease(batch)
+    lease = sending._take_lease(batch)
+    assert lease
     attempt = Attempt.objects.create(batch=batch, worker="w", transport="smtp", idempotency_key="1" * 32)
     Batch.objects.filter(pk=batch.pk).update(leased_until=timezone.now() - timedelta(seconds=1))
     assert deliveries.claim(batch, attempt=attempt, limit=10) == 0
-    assert not sending._renew_lease(batch)
+    lease.ends -= 60
+    assert not lease.keep()
 
 
 def test_skips_a_reader_who_left_after_the_snapshot(sink: SmtpSink) -> None:
@@ -348,7 +350,7 @@ def test_a_worker_frozen_past_its_lease_sends_nothing_more(sink: SmtpSink, monke
     dispatch = make_dispatch(make_newsletter(), readers=3)
     real = deliveries.claimed
 
-    def claimed_then_frozen(attempt: Attempt) -> list[Delivery]:
+    def claimed_then_frozen(attempt: Attempt) -> list[deliveries.Claimed]:
         rows = real(attempt)
         end = time.monotonic() + 0.6
         while time.monotonic() < end:

@@ -24,7 +24,10 @@ import sys, time
 from pathlib import Path
 from newsletter.demo import services
 folder = Path(sys.argv[1])
-found = [services.find_redis(folder / "redis", {}), services.find_postgres(folder / "postgres", {}, durable=False)]
+found = [
+    services.find_redis(folder / "redis", {}),
+    services.find_postgres(folder / "postgres", {}, settings=services.NOT_DURABLE),
+]
 print(*(server.process.pid for server in found), flush=True)
 time.sleep(600)
 """
@@ -50,7 +53,7 @@ def test_a_redis_named_in_the_environment_goes_first_and_is_left_alone(tmp_path:
 
 
 def test_a_postgres_named_in_the_environment_goes_first(tmp_path: Path) -> None:
-    own = services.find_postgres(tmp_path, NOTHING, durable=False)
+    own = services.find_postgres(tmp_path, NOTHING, settings=services.NOT_DURABLE)
     assert own
     assert services.find_postgres(tmp_path / "unused", {"DATABASE_URL": own.url}) == services.Server(
         own.url, "environment"
@@ -70,7 +73,9 @@ def test_a_named_server_that_does_not_answer_is_refused_in_a_sentence(tmp_path: 
 @pytest.mark.usefixtures("without_installed_programs")
 def test_a_bare_machine_gets_its_servers_from_wheels(tmp_path: Path) -> None:
     found_redis = services.find_redis(tmp_path / "redis", NOTHING)
-    found_postgres = services.find_postgres(tmp_path / "postgres", {"DATABASE_URL": "sqlite:///x"}, durable=False)
+    found_postgres = services.find_postgres(
+        tmp_path / "postgres", {"DATABASE_URL": "sqlite:///x"}, settings=services.NOT_DURABLE
+    )
     assert found_redis
     assert found_postgres
     assert (found_redis.source, found_postgres.source) == ("wheel", "wheel")
@@ -103,7 +108,7 @@ def test_a_program_that_does_not_start_is_passed_over(tmp_path: Path, monkeypatc
 
 def test_both_servers_want_their_password_and_listen_on_the_loopback_alone(tmp_path: Path) -> None:
     found_redis = services.find_redis(tmp_path / "redis", NOTHING)
-    found_postgres = services.find_postgres(tmp_path / "postgres", NOTHING, durable=False)
+    found_postgres = services.find_postgres(tmp_path / "postgres", NOTHING, settings=services.NOT_DURABLE)
     assert found_redis
     assert found_postgres
     with redis.Redis(port=urlsplit(found_redis.url).port or 0) as stranger, pytest.raises(redis.AuthenticationError):

@@ -37,6 +37,8 @@ Source = Literal["environment", "PATH", "wheel"]
 NO_REDIS = "No Redis found: install redis-server, or name one in REDIS_URL, or run `make setup` on Python 3.11 or 3.12."
 NO_POSTGRES = "No PostgreSQL found: install postgresql, or name one in DATABASE_URL, or run `make setup`."
 
+# Nothing is forced to the disk: quicker, and lost with the machine.
+NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}
 OLDEST_POSTGRES = 14  # the oldest that Django 5.2 supports
 REDIS_DATABASES = 64  # room for a database per test worker
 _START_SECONDS = 30.0
@@ -84,18 +86,20 @@ def find_redis(folder: Path, environ: Mapping[str, str] = os.environ) -> Server 
     return next((server for found in _redis_programs() if (server := _start_redis(*found, folder.resolve()))), None)
 
 
-def find_postgres(folder: Path, environ: Mapping[str, str] = os.environ, *, durable: bool = True) -> Server | None:
+def find_postgres(
+    folder: Path, environ: Mapping[str, str] = os.environ, *, settings: Mapping[str, str] = {}
+) -> Server | None:
     """A PostgreSQL that answers: the one DATABASE_URL names, else one started on `folder`; None without any.
 
-    A cluster left in `folder` by an earlier start is used again. The user may create databases. Without `durable`
-    nothing is forced to the disk: quicker, and lost with the machine. Raises Unreachable where DATABASE_URL names a
+    A cluster left in `folder` by an earlier start is used again. The user may create databases. One started here has
+    `settings` (as in postgresql.conf; NOT_DURABLE for what may be lost). Raises Unreachable where DATABASE_URL names a
     PostgreSQL that does not answer; a DATABASE_URL of another kind (SQLite) counts as none.
     """
     named = environ.get("DATABASE_URL", "")
     if urlsplit(named).scheme in {"postgres", "postgresql"}:
         _require_answer("DATABASE_URL", named, _ask_postgres)
         return Server(named, "environment")
-    servers = (_start_postgres(*found, folder.resolve(), durable=durable) for found in _postgres_programs())
+    servers = (_start_postgres(*found, folder.resolve(), settings=settings) for found in _postgres_programs())
     return next((server for server in servers if server), None)
 
 
@@ -147,7 +151,7 @@ def _start_redis(source: Source, program: Path, folder: Path) -> Server | None:
     return _first_that_answers(program, start, _ask_redis)
 
 
-def _start_postgres(source: Source, programs: Path, folder: Path, *, durable: bool) -> Server | None:
+def _start_postgres(source: Source, programs: Path, folder: Path, *, settings: Mapping[str, str]) -> Server | None:
     folder.mkdir(parents=True, exist_ok=True)
     data, password_file, log = folder / "data", folder / "password", folder / "postgres.log"
     as_somebody = _as_somebody_else()
@@ -166,10 +170,8 @@ def _start_postgres(source: Source, programs: Path, folder: Path, *, durable: bo
             logger.warning("%s/initdb failed: %s", programs, made.stderr.decode(errors="replace").strip())
             shutil.rmtree(data, ignore_errors=True)
             return None
-    settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "max_connections": "200"}
-    if not durable:
-        settings |= {"fsync": "off", "full_page_writes": "off"}
-    options = [option for name, value in settings.items() for option in ("-c", f"{name}={value}")]
+    given = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "max_connections": "200", **settings}
+    options = [option for name, value in given.items() for option in ("-c", f"{name}={value}")]
     password = password_file.read_text(encoding="ascii")
 
     def start(port: int) -> Server:

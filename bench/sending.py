@@ -1,0 +1,246 @@
+"""A whole send: rows on PostgreSQL, rings by Redis, Celery workers as processes, SMTP to a relay on this machine.
+
+    python -m bench.sending [--readers N] [--only WORD]
+
+An issue of 30 kB in HTML and text with 20 tracked links, all headers, a personal name and an open pixel, to readers of
+two tiers. The rate is that of the relay: messages by the seconds from the first to the last. `far` is a relay that
+answers 10 ms later, over 20 connections in all. Everything shares the machine: database, broker, workers, relay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from bench import site
+from bench.sink import relay
+
+FAR_CONNECTIONS = 20
+LONGEST = 600.0  # seconds that a send may take here
+PAUSE = 0.05
+# As docs/operators.md has it for a relay of one's own.
+TUNING = {"SMTP_MESSAGES_PER_CONNECTION": "1000"}
+
+
+@dataclass
+class Run:
+    """What one send came to: messages a second, and the most memory of any worker process in MB."""
+
+    rate: float
+    peak_mb: float
+
+
+@dataclass
+class Bench:
+    """A site with readers, to send one issue after the other."""
+
+    environment: dict[str, str]
+    newsletter: Any
+    readers: int
+    number: int = 0
+    found: dict[str, float] = field(default_factory=dict)
+
+    def send(self, *options: str, processes: int = 2, threads: int = 1, **settings: str) -> Run:
+        """Send one issue to all readers with so many worker processes."""
+        from newsletter import scheduling
+        from newsletter.models import Dispatch
+
+        self.number += 1
+        issue = site.make_issue(self.newsletter, self.number, links=20)
+        with relay(*options) as (url, said), self.workers(processes, threads, SMTP_URL=url, **settings) as pids:
+            dispatch = scheduling.schedule(issue)
+            scheduling.start_due()
+            scheduling.prepare(dispatch)
+            self.wait_for(lambda: Dispatch.objects.get(pk=dispatch.pk).status == Dispatch.Status.SENT)
+            peak = max(map(peak_memory, pids()))
+        sent = dispatch.deliveries.count()
+        if not sent == said["messages"] == said["readers"]:
+            raise SystemExit(f"{sent} deliveries, and the relay took {said}.")
+        return Run(sent / said["seconds"], peak)
+
+    @contextmanager
+    def workers(self, processes: int, threads: int, **settings: str) -> Iterator[Callable[[], list[int]]]:
+        """Celery workers and a beat; gives the ids of the processes that send."""
+        environment = self.environment | settings
+        celery = [sys.executable, "-W", "ignore", "-m", "celery", "-A", "newsletter"]
+        worker = [*celery, "worker", "--without-gossip", "--without-mingle"]
+        beat = [*celery, "beat", "--schedule", f"{self.environment['DATA_DIR']}/beat"]
+        if threads > 1:
+            each = [*worker, "--pool", "threads", "-c", str(threads)]
+            commands = [[*each, "-n", f"{number}@bench"] for number in range(processes)]
+        else:
+            commands = [[*worker, "-c", str(processes)]]
+        begun = [subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) for command in (beat, *commands)]
+        own = [each.pid for each in begun[1:]]
+
+        def senders() -> list[int]:
+            return own if threads > 1 else children(own[0])
+
+        try:
+            self.wait_for(lambda: len(senders()) >= processes)
+            yield senders
+        finally:
+            for running in begun:
+                running.terminate()
+            for running in begun:
+                running.wait()
+
+    @staticmethod
+    def wait_for(condition: Callable[[], bool]) -> None:
+        """Return once `condition` holds."""
+        end = time.monotonic() + LONGEST
+        while not condition():
+            if time.monotonic() > end:
+                raise SystemExit(f"The send did not end within {LONGEST:.0f} s.")
+            time.sleep(PAUSE)
+
+
+def children(pid: int) -> list[int]:
+    """The processes that process `pid` has begun."""
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def peak_memory(pid: int) -> float:
+    """The most memory that process `pid` ever had, in MB."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
+
+
+def bookkeeping(bench: Bench) -> float:
+    """The share of a sending thread's time that it spends on claims and outcomes: all it asks of the database."""
+    from django.db import connection
+
+    from newsletter import scheduling, sending
+    from newsletter.models import Batch
+
+    bench.number += 1
+    dispatch = scheduling.schedule(site.make_issue(bench.newsletter, bench.number, links=20))
+    scheduling.start_due()
+    scheduling.prepare(dispatch)
+    spent = 0.0
+
+    def timed(call: Callable[..., Any], *args: Any) -> Any:
+        nonlocal spent
+        begun = time.perf_counter()
+        try:
+            return call(*args)
+        finally:
+            spent += time.perf_counter() - begun
+
+    batches = list(Batch.objects.filter(dispatch=dispatch).order_by("number")[:60])
+    begun = time.perf_counter()
+    commit = connection.commit
+    with connection.execute_wrapper(timed), patch.object(connection, "commit", lambda: timed(commit)):
+        for batch in batches:
+            sending.send_batch(batch)
+    whole = time.perf_counter() - begun
+    scheduling.cancel(dispatch)
+    return spent / whole
+
+
+@dataclass
+class Row:
+    """One line of the table: what, what it came to, what it must, and what it was run on."""
+
+    what: str
+    figure: str
+    must: str
+    how: str
+
+    def __str__(self) -> str:
+        return f"| {self.what} | {self.figure} | {self.must} | {self.how} |"
+
+
+def rows(bench: Bench) -> Iterator[tuple[str, Callable[[], Row]]]:
+    """Each line by a short name; `bench.found` has the figures that are known by then."""
+    found, plain = bench.found, "--no-chunking"
+
+    def rate(key: str, what: str, must: str, *options: str, **more: Any) -> Callable[[], Row]:
+        def measured() -> Row:
+            run = bench.send(*options, **more)
+            found[key] = run.rate
+            found["worker_peak_mb"] = max(found.get("worker_peak_mb", 0), run.peak_mb)
+            how = (
+                f"{bench.readers:,} readers, {more.get('processes', 2)} worker processes, {run.peak_mb:.0f} MB at most"
+            )
+            return Row(what, f"{run.rate:,.0f}/s", must, how)
+
+        return measured
+
+    far = ("--delay", "0.01")
+    many = {"SMTP_CONNECTIONS": str(FAR_CONNECTIONS // 2)}
+
+    def against_bare() -> Row:
+        from bench import smtp
+
+        bare = smtp.measure_bare("", plain, messages=bench.readers).rate
+        found["smtp_vs_bare"] = found["smtp_per_s"] / bare
+        return Row("against a bare sender", f"{found['smtp_vs_bare']:.2f}", "0.5", f"bare: {bare:,.0f}/s, PIPELINING")
+
+    def one_of_two() -> Row:
+        one = bench.send(*far, processes=1, **many)
+        found["two_workers_ratio"] = found["smtp_10ms_chunking_per_s"] / one.rate
+        return Row(
+            "two worker processes against one, 10 ms",
+            f"{found['two_workers_ratio']:.2f}",
+            "1.7",
+            f"one: {one.rate:,.0f}/s over {FAR_CONNECTIONS // 2} connections",
+        )
+
+    def share() -> Row:
+        found["bookkeeping_share"] = bookkeeping(bench)
+        return Row("bookkeeping: claims and outcomes", f"{found['bookkeeping_share']:.0%}", "25 %", "one thread")
+
+    yield "smtp", rate("smtp_per_s", "a whole send by SMTP", "8,000", plain)
+    yield "smtp", against_bare
+    yield "dkim", rate("smtp_dkim_per_s", "signed with RSA-2048", "2,500", plain, **dkim_key(bench))
+    yield "far", rate("smtp_10ms_chunking_per_s", "relay 10 ms away, CHUNKING", "5,000", *far, **many)
+    yield "far", one_of_two
+    yield "far", rate("smtp_10ms_pipelining_per_s", "relay 10 ms away, PIPELINING", "1,800", *far, plain, **many)
+    yield "bookkeeping", share
+
+
+def dkim_key(bench: Bench) -> dict[str, str]:
+    """Settings for a key that is made for the run."""
+    path = Path(bench.environment["DATA_DIR"]) / "dkim.pem"
+    key = rsa.generate_private_key(65537, 2048)
+    kind, none = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    path.write_bytes(key.private_bytes(serialization.Encoding.PEM, kind, none))
+    return {"DKIM_DOMAIN": "weekly.example", "DKIM_KEYS": f"bench:{path}"}
+
+
+def measure(readers: int, only: str = "") -> dict[str, float]:
+    """Measure, print each line, and return the figures by their names."""
+    with relay("--no-chunking") as (url, _), site.running(with_redis=True, SMTP_URL=url, **TUNING) as environment:
+        newsletter = site.make_newsletter()
+        site.make_readers(newsletter, readers)
+        bench = Bench(environment, newsletter, readers)
+        for name, run in rows(bench):
+            if only in name:
+                print(run(), flush=True)
+        return bench.found
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--readers", type=int, default=100_000)
+    parser.add_argument("--only", default="", help="only the rows whose short name holds this")
+    chosen = parser.parse_args()
+    print("| what | figure | must | how |\n|---|---|---|---|", flush=True)
+    print(measure(chosen.readers, chosen.only))
+
+
+if __name__ == "__main__":
+    main()
