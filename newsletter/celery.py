@@ -3,8 +3,17 @@
 import os
 
 from celery import Celery
+from celery.signals import task_prerun
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "newsletter.settings")
 app = Celery("newsletter")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+
+
+@task_prerun.connect
+def close_old_connections(**_: object) -> None:
+    """Let go of database connections that broke or are too old, as Django does before each request."""
+    from django import db
+
+    db.close_old_connections()

@@ -51,7 +51,7 @@ def _exclusion(newsletter_id: int, kind: str) -> Case:
     reason = subscription.annotate(exclusion=exclusion()).values("exclusion")
     by_subscription = Coalesce(Subquery(reason[:1]), Value("unsubscribed"))
     return Case(
-        When(subscriber=None, then=Value("erased")),
+        When(subscriber__address=None, then=Value("erased")),
         default=Value("") if kind == Dispatch.Kind.SINGLE else by_subscription,
         output_field=CharField(),
     )
@@ -73,8 +73,8 @@ class Claimed(NamedTuple):
     digest: str | None  # of the profile's variant
 
 
-def claim(batch: Batch, *, attempt: Attempt, limit: int) -> int:
-    """Make at most `limit` due deliveries of `batch` SENDING under `attempt`; the number claimed.
+def claim(batch: Batch, *, attempt: Attempt, limit: int) -> list[Claimed]:
+    """Make at most `limit` due deliveries of `batch` SENDING under `attempt`; those that were claimed.
 
     Only the holder of the batch's lease gets any, only while the dispatch is SENDING and nothing halts the site.
     Whether each reader may still be written to is asked in the same statement; those who may not are SKIPPED with the
@@ -86,9 +86,13 @@ def claim(batch: Batch, *, attempt: Attempt, limit: int) -> int:
     while True:
         with connection.cursor() as cursor:
             cursor.execute(sql, given)
-            moved = [status for (status,) in cursor.fetchall()]
-        if Status.SENDING in moved or not moved:
-            return moved.count(Status.SENDING)
+            moved = cursor.fetchall()
+        # In the order of their ids, whatever order the database moved them in.
+        rows = sorted((Claimed(*row) for status, *row in moved if status == Status.SENDING), key=lambda row: row.pk)
+        if rows and connection.vendor == "sqlite":
+            rows = [Claimed(*row) for row in with_messages(Delivery.objects.filter(pk__in=[row.pk for row in rows]))]
+        if rows or not moved:
+            return rows
 
 
 @lru_cache(maxsize=256)
@@ -103,44 +107,30 @@ def _claiming(newsletter_id: int, kind: str, limit: int) -> tuple[str, tuple[Any
     )
     due = Delivery.objects.due().filter(Exists(allowed), batch=_BATCH).order_by("pk")[:limit]
     chunk = Delivery.objects.filter(pk__in=due.values("pk")).annotate(exclusion=_exclusion(newsletter_id, kind))
-    select, params = chunk.values_list("pk", "exclusion").query.sql_with_params()
+    select, params = with_messages(chunk, "exclusion").query.sql_with_params()
     table = connection.ops.quote_name(Delivery._meta.db_table)
+    # MATERIALIZED, or PostgreSQL asks for the exclusion anew wherever it stands. What SQLite moved it can only tell by
+    # the table's own columns.
+    moved = [f"{table}.tries" if name == "tries" else f"due.{name}" for name in Claimed._fields]
+    if connection.vendor == "sqlite":
+        moved = ["id", *["NULL"] * (len(moved) - 1)]
     sql = f"""
-        WITH due (id, exclusion) AS ({select})
+        WITH due ({", ".join(Claimed._fields)}, exclusion) AS MATERIALIZED ({select})
         UPDATE {table} SET
             status = CASE due.exclusion WHEN '' THEN %s ELSE %s END,
             reason = due.exclusion,
             attempt_id = CASE due.exclusion WHEN '' THEN %s ELSE attempt_id END,
-            tries = tries + CASE due.exclusion WHEN '' THEN 1 ELSE 0 END,
+            tries = {table}.tries + CASE due.exclusion WHEN '' THEN 1 ELSE 0 END,
             due_at = CASE due.exclusion WHEN '' THEN NULL ELSE due_at END,
             settled_at = CASE due.exclusion WHEN '' THEN settled_at ELSE {_now()} END
-        FROM due WHERE {table}.id = due.id AND {table}.status = %s
-        RETURNING {table}.status
+        FROM due WHERE {table}.id = due.pk AND {table}.status = %s
+        RETURNING {table}.status, {", ".join(moved)}
     """  # noqa: S608 - own queries and names
     return sql, (*params, Status.SENDING.value, Status.SKIPPED.value, _ATTEMPT, Status.QUEUED.value)
 
 
-def claimed(attempt: Attempt) -> list[Claimed]:
-    """The rows that `claim` made SENDING under `attempt`. A reader erased since is SKIPPED and left out."""
-    sql, params = _claimed()
-    with connection.cursor() as cursor:
-        cursor.execute(sql, _filled(params, {_ATTEMPT: attempt.pk}))
-        rows = cursor.fetchall()
-    erased = [pk for pk, _, address, *_ in rows if address is None]
-    if erased:
-        sending = Delivery.objects.filter(pk__in=erased, attempt=attempt, status=Status.SENDING)
-        sending.update(status=Status.SKIPPED, reason="erased", settled_at=Now())
-    return [Claimed(*row) for row in rows if row[0] not in erased]
-
-
-@lru_cache(maxsize=1)
-def _claimed() -> tuple[str, tuple[Any, ...]]:
-    rows = Delivery.objects.filter(attempt=_ATTEMPT, status=Status.SENDING)
-    return with_messages(rows).query.sql_with_params()
-
-
-def with_messages(rows: QuerySet[Delivery]) -> QuerySet[Delivery, tuple[Any, ...]]:
-    """`rows` as the fields of Claimed, in their order; those of the reader None where they were erased."""
+def with_messages(rows: QuerySet[Delivery], *more: str) -> QuerySet[Delivery, tuple[Any, ...]]:
+    """`rows` as the fields of Claimed, in their order, and `more`."""
     return (
         rows.annotate(tier_level=tier_level_of("subscriber_id"))
         .order_by("pk")
@@ -156,6 +146,7 @@ def with_messages(rows: QuerySet[Delivery]) -> QuerySet[Delivery, tuple[Any, ...
             "profile__tier_level",
             "profile__tracking",
             "profile__variant__digest",
+            *more,
         )
     )
 
@@ -267,7 +258,8 @@ def postpone(attempt: Attempt, waits: Mapping[int, float]) -> int:
 
 def doubt(batch: Batch) -> int:
     """SENDING -> UNCONFIRMED for rows of a batch whose worker is gone: nobody knows whether the mail left."""
-    return Delivery.objects.filter(batch=batch, status=Status.SENDING).update(
+    held = Delivery.objects.filter(dispatch=batch.dispatch_id, batch=batch, status=Status.SENDING)
+    return held.update(
         status=Status.UNCONFIRMED, settled_at=Now(), reply="The worker stopped before the answer was noted."
     )
 

@@ -143,25 +143,23 @@ def _send_chunk(lease: _Lease, pinned: _Pinned, limit: int) -> Sent:
         attempt = Attempt.objects.create(
             batch=batch, worker=worker_name(), transport=transport.name, idempotency_key=uuid.uuid4()
         )
-        taken = deliveries.claim(batch, attempt=attempt, limit=limit)
-        if not taken:
+        chunk = deliveries.claim(batch, attempt=attempt, limit=limit)
+        if not chunk:
             attempt.delete()
             return Sent()
         if day:
-            warming.take(day, taken)
+            warming.take(day, len(chunk))
     outcomes: list[Outcome] = []
-    begun: dict[int, int] = {}  # tries by delivery
-    claimed, stop = 0, ""
+    tries = {row.pk: row.tries for row in chunk}
+    begun: set[int] = set()
+    stop = ""
     try:
-        chunk = deliveries.claimed(attempt)
-        claimed = len(chunk)
         late = _without_room(dispatch, transport.name, chunk)
         if late:
             deliveries.postpone(attempt, late)
-            chunk = [row for row in chunk if row.pk not in late]
-        tries = {row.pk: row.tries for row in chunk}
-        for compiled, sender, readers in _messages(pinned, attempt, chunk):
-            begun |= {reader.delivery_id: tries[reader.delivery_id] for reader in readers}
+        going = [row for row in chunk if row.pk not in late]
+        for compiled, sender, readers in _messages(pinned, attempt, going):
+            begun.update(reader.delivery_id for reader in readers)
             outcomes += transport.hand_over(
                 compiled, sender, readers, deadline=deadline, idempotency_key=attempt.idempotency_key
             )
@@ -170,11 +168,11 @@ def _send_chunk(lease: _Lease, pinned: _Pinned, limit: int) -> Sent:
             raise
         stop = f"Its mail cannot be made: {error}"
     finally:
-        _keep_trying(partial(_note, attempt, outcomes, begun, taken))
+        _keep_trying(partial(_note, attempt, outcomes, begun, tries))
         if day:
-            _keep_trying(partial(warming.note, day, outcomes, not_begun=taken - len(begun)))
+            _keep_trying(partial(warming.note, day, outcomes, not_begun=len(chunk) - len(begun)))
     refused = next((outcome for outcome in outcomes if outcome.result == Result.SENDER_REFUSED), None)
-    return Sent(max(claimed, 1), f"The mail server refuses this sender: {refused.reply}" if refused else stop)
+    return Sent(len(chunk), f"The mail server refuses this sender: {refused.reply}" if refused else stop)
 
 
 def _without_room(dispatch: Dispatch, transport: str, chunk: list[Claimed]) -> dict[int, float]:
@@ -190,10 +188,10 @@ def _without_room(dispatch: Dispatch, transport: str, chunk: list[Claimed]) -> d
     return {row.pk: wait for row, wait in zip(chunk, waits, strict=True) if wait}
 
 
-def _note(attempt: Attempt, outcomes: list[Outcome], begun: dict[int, int], taken: int) -> None:
-    if len(begun) < taken:
+def _note(attempt: Attempt, outcomes: list[Outcome], begun: set[int], tries: dict[int, int]) -> None:
+    if len(begun) < len(tries):
         deliveries.put_back(attempt, begun=begun)
-    deliveries.note(attempt, outcomes, tries=begun, retry_seconds=ENV.retry_seconds)
+    deliveries.note(attempt, outcomes, tries=tries, retry_seconds=ENV.retry_seconds)
 
 
 def _messages(

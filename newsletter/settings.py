@@ -304,6 +304,9 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+# A connection to the database outlives its task, until it breaks or is CONN_MAX_AGE old (newsletter.celery): making one
+# for each task took the database longer than the task's work.
+CELERY_DB_REUSE_MAX = sys.maxsize
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 20
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_REDIRECT_STDOUTS = False

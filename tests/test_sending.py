@@ -14,7 +14,7 @@ from django.db import OperationalError, connection
 from django.db.models import F
 from django.utils import timezone
 
-from newsletter import deliveries, scheduling, sending, stats, tasks, tracking
+from newsletter import deliveries, rates, scheduling, sending, stats, tasks, tracking
 from newsletter.models import Attempt, Batch, Delivery, Dispatch, Event, Newsletter
 from newsletter.settings import ENV
 from newsletter.transports import Outcome, Result
@@ -156,7 +156,7 @@ def test_a_worker_without_the_lease_claims_nothing(sink: SmtpSink) -> None:
     assert lease
     attempt = Attempt.objects.create(batch=batch, worker="w", transport="smtp", idempotency_key="1" * 32)
     Batch.objects.filter(pk=batch.pk).update(leased_until=timezone.now() - timedelta(seconds=1))
-    assert deliveries.claim(batch, attempt=attempt, limit=10) == 0
+    assert not deliveries.claim(batch, attempt=attempt, limit=10)
     lease.ends -= 60
     assert not lease.keep()
 
@@ -347,17 +347,17 @@ def test_a_worker_frozen_past_its_lease_sends_nothing_more(sink: SmtpSink, monke
     """What a frozen worker sees when it wakes: the monotonic clock has moved past its deadline."""
     monkeypatch.setitem(ENV.__dict__, "lease_seconds", 60.5)
     monkeypatch.setitem(ENV.__dict__, "smtp_timeout", 30.0)
+    monkeypatch.setitem(ENV.__dict__, "rate_per_second", 1000)
     dispatch = make_dispatch(make_newsletter(), readers=3)
-    real = deliveries.claimed
+    real = rates.waits
 
-    def claimed_then_frozen(attempt: Attempt) -> list[deliveries.Claimed]:
-        rows = real(attempt)
+    def frozen_once_claimed(transport: str, domains: list[str]) -> list[float]:
         end = time.monotonic() + 0.6
         while time.monotonic() < end:
             time.sleep(0.05)
-        return rows
+        return real(transport, domains)
 
-    monkeypatch.setattr(deliveries, "claimed", claimed_then_frozen)
+    monkeypatch.setattr(rates, "waits", frozen_once_claimed)
     send(dispatch)
     assert sink.count() == 0
     assert statuses(dispatch) == {"queued": 3}
@@ -368,7 +368,7 @@ def test_rows_of_a_dead_worker_are_in_doubt_and_the_rest_goes_on(sink: SmtpSink)
     batch = Batch.objects.get()
     assert sending._take_lease(batch)
     attempt = Attempt.objects.create(batch=batch, worker="dead", transport="smtp", idempotency_key="1" * 32)
-    assert deliveries.claim(batch, attempt=attempt, limit=2) == 2
+    assert len(deliveries.claim(batch, attempt=attempt, limit=2)) == 2
     scheduling.take_back_expired()
     assert statuses(dispatch) == {"sending": 2, "queued": 2}
     Batch.objects.update(leased_until=timezone.now() - timedelta(seconds=1))
