@@ -10,7 +10,7 @@ import datetime as dt
 import json
 import random
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -231,14 +231,14 @@ def _back_off(tries: int, retry_seconds: float) -> float:
     return wait * random.uniform(0.5, 1.5)  # noqa: S311 - spreads load, guards nothing
 
 
-def put_back(attempt: Attempt, *, begun: Collection[int]) -> int:
-    """Return to the queue what `attempt` claimed and no transport was given, all but the ids `begun`; the number.
+def put_back(attempt: Attempt, rows: Iterable[int]) -> int:
+    """Return to the queue those `rows` (ids) that `attempt` claimed and no transport was given; the number.
 
     Of these rows certainly no byte left, and it counts no try: not even where the lease ran out meanwhile, as it does
     while the database is away, and they were taken for doubts.
     """
-    rows = Delivery.objects.filter(attempt=attempt, status__in=OPEN).exclude(pk__in=begun)
-    return rows.update(status=Status.QUEUED, tries=F("tries") - 1)
+    claimed = Delivery.objects.filter(pk__in=list(rows), attempt=attempt, status__in=OPEN)
+    return claimed.update(status=Status.QUEUED, tries=F("tries") - 1)
 
 
 def postpone(attempt: Attempt, waits: Mapping[int, float]) -> int:

@@ -190,7 +190,7 @@ def _without_room(dispatch: Dispatch, transport: str, chunk: list[Claimed]) -> d
 
 def _note(attempt: Attempt, outcomes: list[Outcome], begun: set[int], tries: dict[int, int]) -> None:
     if len(begun) < len(tries):
-        deliveries.put_back(attempt, begun=begun)
+        deliveries.put_back(attempt, tries.keys() - begun)
     deliveries.note(attempt, outcomes, tries=tries, retry_seconds=ENV.retry_seconds)
 
 

@@ -257,8 +257,9 @@ class Delivery(models.Model):
     status = models.CharField(max_length=11, choices=Status, default=Status.QUEUED)
     reason = models.CharField(max_length=20, blank=True, default="", help_text="Why it was skipped.")
     tries = models.PositiveSmallIntegerField(default=0, help_text="Hand-overs begun.")
+    # Only an attempt that claimed nothing is deleted by itself.
     attempt = models.ForeignKey(
-        Attempt, models.SET_NULL, null=True, related_name="deliveries", db_index=False, db_constraint=False
+        Attempt, models.DO_NOTHING, null=True, related_name="deliveries", db_index=False, db_constraint=False
     )
     due_at = models.DateTimeField(null=True, help_text="Not before; empty: at once.")
     put_off_at = models.DateTimeField(null=True, help_text="When the relay first said later.")
@@ -283,7 +284,6 @@ class Delivery(models.Model):
         ]
         indexes: ClassVar = [
             models.Index(fields=["batch", "due_at"], condition=Q(status="queued"), name="delivery_queued"),
-            models.Index(fields=["attempt"], condition=Q(attempt__isnull=False), name="delivery_attempt"),
             # With the id, so that a page of one status is read in its order however many there are of it.
             models.Index(fields=["dispatch", "status", "id"], name="delivery_by_status"),
         ]
