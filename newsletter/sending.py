@@ -2,13 +2,15 @@
 
 A batch is leased by one worker at a time. Its deliveries go out in chunks: a chunk is marked SENDING under a new
 Attempt before the first byte leaves, handed over outside any transaction, and its outcomes are noted. Whatever dies in
-between leaves rows that say so: SENDING rows of an expired lease become UNCONFIRMED, never a silent second mail.
+between leaves rows that say so: SENDING rows of an expired lease become UNCONFIRMED, never a silent second mail. Where
+a provider keeps keys against doing the same twice, it is asked again about those, by the same calls under their keys.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import random
 import socket
 import threading
 import time
@@ -42,19 +44,28 @@ class Sent:
     stop: str = ""
 
 
-def send_batch(batch: Batch, *, stopping: Callable[[], bool] = lambda: False) -> Sent:
+def send_batch(
+    batch: Batch, *, stopping: Callable[[], bool] = lambda: False, between: Callable[[], object] = lambda: None
+) -> Sent:
     """Send what is due of `batch`, unless another worker holds it.
 
     Ends when nothing is due, the dispatch is no longer SENDING, TASK_SECONDS have passed or `stopping()`; the
-    chunk in hand is always finished. Where a rate leaves no room it waits, holding its lease. Safe to call twice, at
-    once or later.
+    chunk in hand is always finished. Where a rate leaves no room it waits, holding its lease; where the other side rests
+    the batch is given back until then, and nothing is claimed for nothing. `between` is called before each chunk: what
+    cannot wait goes first. Safe to call twice, at once or later.
     """
     if not _take_lease(batch):
         return Sent()
     began = time.monotonic()
     sent, failed = Sent(), True
     try:
+        for attempt in deliveries.to_repeat(batch):
+            _ask_again(batch, attempt, stopping=stopping)
         while not sent.stop and time.monotonic() - began < TASK_SECONDS and not stopping():
+            between()
+            if rest := _transport().rests():
+                Batch.objects.filter(pk=batch.pk).update(due_at=Now() + timedelta(seconds=rest))
+                break
             room = rates.room(_transport().name, ENV.chunk_size)
             if not room:
                 if not _renew_lease(batch):
@@ -74,7 +85,7 @@ def send_batch(batch: Batch, *, stopping: Callable[[], bool] = lambda: False) ->
 def _take_lease(batch: Batch) -> bool:
     """Become the only worker of `batch`. A lease that ran out is `watch`'s to clear: its rows are in doubt first."""
     batch.lease_token = uuid.uuid4()
-    free = Batch.objects.filter(pk=batch.pk, lease_token=None, dispatch__status=Dispatch.Status.SENDING)
+    free = Batch.objects.filter(pk=batch.pk, lease_token=None, dispatch__status__in=deliveries.REPEATING)
     return bool(free.update(lease_token=batch.lease_token, leased_until=_lease_end()))
 
 
@@ -141,6 +152,9 @@ def _send_chunk(batch: Batch, limit: int) -> Sent:
         tries = {delivery.pk: delivery.tries for delivery in chunk}
         for compiled, sender, readers in _messages(batch, attempt, chunk):
             begun |= {reader.delivery_id: tries[reader.delivery_id] for reader in readers}
+            if keyed := transports.keyed(transport):
+                attempt.calls += keyed.together(compiled, sender, readers)
+                attempt.save(update_fields=["calls"])
             outcomes += transport.hand_over(
                 compiled, sender, readers, deadline=deadline, idempotency_key=attempt.idempotency_key
             )
@@ -154,6 +168,41 @@ def _send_chunk(batch: Batch, limit: int) -> Sent:
             _keep_trying(partial(warming.note, day, outcomes, not_begun=taken - len(begun)))
     refused = next((outcome for outcome in outcomes if outcome.result == Result.SENDER_REFUSED), None)
     return Sent(max(claimed, 1), f"The mail server refuses this sender: {refused.reply}" if refused else stop)
+
+
+def _ask_again(batch: Batch, attempt: Attempt, *, stopping: Callable[[], bool]) -> None:
+    """Make the calls of `attempt` that left a doubt again, as they were: a provider that keeps their keys repeats its
+    answer, and a call that never reached it is made now. Within TASK_SECONDS, the rest later."""
+    began = time.monotonic()
+    deadline = began + ENV.lease_seconds - transports.longest_wait()
+    transport = _transport()
+    keyed = transports.keyed(transport)
+    if keyed is None or transport.name != attempt.transport:
+        deliveries.forget_doubts(attempt)
+        return
+    if not (_renew_lease(batch) and deliveries.may_repeat(attempt, batch)):
+        return
+    calls = deliveries.calls_in_doubt(attempt)
+    random.shuffle(calls)  # one that never gets an answer does not stand in front of the others for ever
+    outcomes: list[Outcome] = []
+    try:
+        while calls and not stopping() and time.monotonic() - began < TASK_SECONDS:
+            messages = _messages(batch, attempt, calls.pop())
+            if len(messages) > 1:
+                continue  # their tiers are no longer the same, nor would the call be
+            (compiled, sender, readers) = messages[0]
+            answers = keyed.repeat(
+                compiled, sender, readers, deadline=deadline, idempotency_key=attempt.idempotency_key
+            )
+            outcomes += answers
+            if any(answer.result == Result.LATER for answer in answers):
+                break
+    finally:
+        _keep_trying(
+            lambda: deliveries.note_repeated(
+                attempt, outcomes, all_asked=not calls, retry_seconds=ENV.retry_seconds
+            )
+        )
 
 
 def _without_room(dispatch: Dispatch, transport: str, chunk: list[Delivery]) -> dict[int, float]:
@@ -172,6 +221,8 @@ def _without_room(dispatch: Dispatch, transport: str, chunk: list[Delivery]) -> 
 def _note(attempt: Attempt, outcomes: list[Outcome], begun: dict[int, int]) -> None:
     deliveries.put_back(attempt, begun=begun)
     deliveries.note(attempt, outcomes, tries=begun, retry_seconds=ENV.retry_seconds)
+    if any(outcome.result == Result.UNKNOWN for outcome in outcomes):
+        deliveries.repeat_later(attempt, seconds=ENV.retry_seconds)
 
 
 def _messages(

@@ -33,6 +33,7 @@ from newsletter.scheduling.ticking import (
     take_back_expired,
     to_prepare,
     to_ring,
+    waiting_singles,
 )
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "to_prepare",
     "to_ring",
     "unschedule",
+    "waiting_singles",
     "wall_time_in",
     "when",
 ]
