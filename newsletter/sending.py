@@ -2,13 +2,15 @@
 
 A batch is leased by one worker at a time. Its deliveries go out in chunks: a chunk is marked SENDING under a new
 Attempt before the first byte leaves, handed over outside any transaction, and its outcomes are noted. Whatever dies in
-between leaves rows that say so: SENDING rows of an expired lease become UNCONFIRMED, never a silent second mail.
+between leaves rows that say so: SENDING rows of an expired lease become UNCONFIRMED, never a silent second mail. Where
+a provider keeps keys against doing the same twice, it is asked again about those, by the same calls under their keys.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import random
 import socket
 import threading
 import time
@@ -17,7 +19,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 
 from django.db import InterfaceError, InternalError, OperationalError, connection, transaction
 from django.db.models.functions import Now
@@ -43,12 +45,15 @@ class Sent:
     stop: str = ""
 
 
-def send_batch(batch: Batch, *, stopping: Callable[[], bool] = lambda: False) -> Sent:
+def send_batch(
+    batch: Batch, *, stopping: Callable[[], bool] = lambda: False, between: Callable[[], object] = lambda: None
+) -> Sent:
     """Send what is due of `batch`, unless another worker holds it.
 
     Ends when nothing is due, the dispatch is no longer SENDING, TASK_SECONDS have passed or `stopping()`; the
-    chunk in hand is always finished. Where a rate leaves no room it waits, holding its lease. Safe to call twice, at
-    once or later.
+    chunk in hand is always finished. Where a rate leaves no room it waits, holding its lease; where the other side
+    rests the batch is given back until then, and nothing is claimed for nothing. `between` is called before each chunk:
+    what cannot wait goes first. Safe to call twice, at once or later.
     """
     lease = _take_lease(batch)
     if not lease:
@@ -56,8 +61,14 @@ def send_batch(batch: Batch, *, stopping: Callable[[], bool] = lambda: False) ->
     began = time.monotonic()
     sent, failed = Sent(), True
     try:
-        pinned = _Pinned.of(batch.dispatch_id)
+        pinned = cache(partial(_Pinned.of, batch.dispatch_id))
+        for attempt in deliveries.to_repeat(batch):
+            _ask_again(lease, pinned, attempt, stopping=stopping)
         while not sent.stop and time.monotonic() - began < TASK_SECONDS and not stopping():
+            between()
+            if rest := _transport().rests():
+                Batch.objects.filter(pk=batch.pk).update(due_at=Now() + timedelta(seconds=rest))
+                break
             room = rates.room(_transport().name, ENV.chunk_size)
             if not lease.keep():
                 break
@@ -111,7 +122,7 @@ def _take_lease(batch: Batch) -> _Lease | None:
     """Become the only worker of `batch`. A lease that ran out is `watch`'s to clear: its rows are in doubt first."""
     ends = _lease_ends()
     batch.lease_token = uuid.uuid4()
-    free = Batch.objects.filter(pk=batch.pk, lease_token=None, dispatch__status=Dispatch.Status.SENDING)
+    free = Batch.objects.filter(pk=batch.pk, lease_token=None, dispatch__status__in=deliveries.REPEATING)
     taken = free.update(lease_token=batch.lease_token, leased_until=_lease_end())
     return _Lease(batch, ends) if taken else None
 
@@ -126,10 +137,10 @@ def _lease_end() -> Now:
     return Now() + timedelta(seconds=ENV.lease_seconds)  # type: ignore[return-value]
 
 
-def _send_chunk(lease: _Lease, pinned: _Pinned, limit: int) -> Sent:
+def _send_chunk(lease: _Lease, pinned: Callable[[], _Pinned], limit: int) -> Sent:
     """One chunk of at most `limit`. Whatever ends it early: rows not begun go back to the queue, answers that came are
     noted, and only what was in the transport's hands stays SENDING, which the end of the lease takes as a doubt."""
-    batch, dispatch = lease.batch, pinned.dispatch
+    batch, dispatch = lease.batch, lease.batch.dispatch
     # As much before the lease ends as one message may wait for its answers.
     deadline = lease.ends - transports.longest_wait()
     transport = _transport()
@@ -158,8 +169,11 @@ def _send_chunk(lease: _Lease, pinned: _Pinned, limit: int) -> Sent:
         if late:
             deliveries.postpone(attempt, late)
         going = [row for row in chunk if row.pk not in late]
-        for compiled, sender, readers in _messages(pinned, attempt, going):
+        for compiled, sender, readers in _messages(pinned(), attempt, going):
             begun.update(reader.delivery_id for reader in readers)
+            if keyed := transports.keyed(transport):
+                attempt.calls += keyed.together(compiled, sender, readers)
+                attempt.save(update_fields=["calls"])
             outcomes += transport.hand_over(
                 compiled, sender, readers, deadline=deadline, idempotency_key=attempt.idempotency_key
             )
@@ -173,6 +187,39 @@ def _send_chunk(lease: _Lease, pinned: _Pinned, limit: int) -> Sent:
             _keep_trying(partial(warming.note, day, outcomes, not_begun=len(chunk) - len(begun)))
     refused = next((outcome for outcome in outcomes if outcome.result == Result.SENDER_REFUSED), None)
     return Sent(len(chunk), f"The mail server refuses this sender: {refused.reply}" if refused else stop)
+
+
+def _ask_again(lease: _Lease, pinned: Callable[[], _Pinned], attempt: Attempt, *, stopping: Callable[[], bool]) -> None:
+    """Make the calls of `attempt` that left a doubt again, as they were: a provider that keeps their keys repeats its
+    answer, and a call that never reached it is made now. Within TASK_SECONDS, the rest later."""
+    began = time.monotonic()
+    transport = _transport()
+    keyed = transports.keyed(transport)
+    if keyed is None or transport.name != attempt.transport:
+        deliveries.forget_doubts(attempt)
+        return
+    if not (lease.keep() and deliveries.may_repeat(attempt, lease.batch)):
+        return
+    deadline = lease.ends - transports.longest_wait()
+    calls = deliveries.calls_in_doubt(attempt)
+    random.shuffle(calls)  # one that never gets an answer does not stand in front of the others for ever
+    outcomes: list[Outcome] = []
+    try:
+        while calls and not stopping() and time.monotonic() - began < TASK_SECONDS:
+            messages = _messages(pinned(), attempt, calls.pop())
+            if len(messages) > 1:
+                continue  # their tiers are no longer the same, nor would the call be
+            (compiled, sender, readers) = messages[0]
+            answers = keyed.repeat(
+                compiled, sender, readers, deadline=deadline, idempotency_key=attempt.idempotency_key
+            )
+            outcomes += answers
+            if any(answer.result == Result.LATER for answer in answers):
+                break
+    finally:
+        _keep_trying(
+            lambda: deliveries.note_repeated(attempt, outcomes, all_asked=not calls, retry_seconds=ENV.retry_seconds)
+        )
 
 
 def _without_room(dispatch: Dispatch, transport: str, chunk: list[Claimed]) -> dict[int, float]:
@@ -192,6 +239,8 @@ def _note(attempt: Attempt, outcomes: list[Outcome], begun: set[int], tries: dic
     if len(begun) < len(tries):
         deliveries.put_back(attempt, tries.keys() - begun)
     deliveries.note(attempt, outcomes, tries=tries, retry_seconds=ENV.retry_seconds)
+    if any(outcome.result == Result.UNKNOWN for outcome in outcomes):
+        deliveries.repeat_later(attempt, seconds=ENV.retry_seconds)
 
 
 def _messages(

@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from celery import Task, shared_task
 from celery.signals import worker_shutting_down
+from django.conf import settings
 from django.db import close_old_connections, connection
 from kombu.exceptions import OperationalError
 
@@ -27,6 +28,8 @@ WORK_THREADS = 4
 TIDY_SECONDS = 3600.0
 # Rings that nobody took by then are worth nothing: what is due is rung again.
 RING_SECONDS = 60
+ORDINARY, SOON = (queue.name for queue in settings.CELERY_TASK_QUEUES)
+LOOK_SECONDS = 1.0  # between two looks for single messages that wait
 
 
 class _Flag:
@@ -43,6 +46,7 @@ class _Flag:
 
 
 _stopping = _Flag()
+_local = threading.local()
 
 
 @worker_shutting_down.connect
@@ -53,9 +57,9 @@ def _stop_after_this_chunk(**_: object) -> None:
 @shared_task
 def tick() -> None:
     """Look at the rows, ring what is due. Beat calls it every second; two beats do no harm."""
-    for task, pk in due():
+    for task, pk, queue in due():
         try:
-            task.apply_async((pk,), expires=RING_SECONDS)
+            task.apply_async((pk,), expires=RING_SECONDS, queue=queue)
         except OperationalError as error:
             logger.warning("The broker did not take a ring, it is rung again later: %s", error)
             return
@@ -70,8 +74,10 @@ def prepare(dispatch_id: int) -> None:
 @shared_task
 def send_batch(batch_id: int) -> None:
     """Send what is due of one batch; pause its dispatch where the engine says that none of it would go."""
-    batch = Batch.objects.get(pk=batch_id)
-    sent = sending.send_batch(batch, stopping=_stopping.is_set)
+    batch = Batch.objects.select_related("dispatch").get(pk=batch_id)
+    single = batch.dispatch.kind == Dispatch.Kind.SINGLE
+    between = _nothing if single else _singles_first
+    sent = sending.send_batch(batch, stopping=_stopping.is_set, between=between)
     if sent.stop:
         scheduling.pause_if_running(Dispatch.objects.get(pk=batch.dispatch_id), sent.stop)
 
@@ -83,14 +89,34 @@ def tidy() -> None:
     scheduling.forget_erased()
 
 
-def due() -> list[tuple[Task[[int], None], int]]:
-    """One look at the rows: moves what the clock moves, and says which task to ring with which id."""
+def _nothing() -> None:
+    """What cannot wait is in hand already."""
+
+
+def _singles_first() -> None:
+    """Send single messages that nobody takes because everybody is busy with a large send; looked for once a second."""
+    now = time.monotonic()
+    if now - getattr(_local, "looked", float("-inf")) < LOOK_SECONDS:
+        return
+    _local.looked = now
+    for pk in scheduling.waiting_singles():
+        _run(send_batch, pk)
+
+
+def due() -> list[tuple[Task[[int], None], int, str]]:
+    """One look at the rows: moves what the clock moves, and says which task to ring with which id, on which queue.
+
+    Somebody waits for a single message, so it does not queue behind the batches of a large send.
+    """
     scheduling.start_due()
     scheduling.take_back_expired()
     scheduling.check()
     scheduling.finish()
-    prepares = [(prepare, pk) for pk in scheduling.to_prepare()]
-    return prepares + [(send_batch, pk) for pk in scheduling.to_ring()]
+    return [
+        *((send_batch, pk, SOON) for pk in scheduling.to_ring(Dispatch.Kind.SINGLE)),
+        *((prepare, pk, SOON) for pk in scheduling.to_prepare()),
+        *((send_batch, pk, ORDINARY) for pk in scheduling.to_ring(Dispatch.Kind.ISSUE)),
+    ]
 
 
 def work(stop: threading.Event, *, seconds_between_looks: float = 0.2) -> None:
@@ -104,7 +130,7 @@ def work(stop: threading.Event, *, seconds_between_looks: float = 0.2) -> None:
         while not stop.is_set():
             close_old_connections()
             try:
-                running |= {pool.submit(_run, task, pk) for task, pk in due()}
+                running |= {pool.submit(_run, task, pk) for task, pk, _ in due()}
                 if time.monotonic() - tidied >= TIDY_SECONDS:
                     tidied = time.monotonic()
                     tidy()

@@ -7,11 +7,13 @@ import datetime as dt
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.parser import BytesParser
 from email.policy import HTTP
+from email.utils import parseaddr
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs
@@ -103,6 +105,51 @@ def running() -> Iterator[Double]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@dataclass
+class Keeping:
+    """How a provider answers that keeps keys (Resend, Brevo): the same call under the same key is told what it was told
+    before and sends nothing; another one under that key is refused (409).
+
+    `mails` counts what readers were sent, by address. `slow` are the addresses whose first call is taken and gets no
+    answer within `patience` seconds; `lost` likewise, but the connection is hung up.
+    """
+
+    mails: Counter[str] = field(default_factory=Counter)
+    keys: dict[str, tuple[Any, tuple[int, dict[str, str], Any]]] = field(default_factory=dict)
+    slow: set[str] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)
+    patience: float = 30
+    again: int = 0  # calls told what they were told before
+
+    def __call__(self, call: Call) -> tuple[int, dict[str, str], Any] | None:
+        """See `Double.answer`."""
+        versions = call.fields.get("messageVersions")
+        if call.path.startswith("/emails"):
+            key = call.headers["Idempotency-Key"]
+            addresses = [parseaddr(each)[1] for each in call.fields["to"]]
+            said: Any = {"id": key}
+        else:
+            key = call.fields["headers"]["idempotencyKey"]
+            to = [version["to"][0] for version in versions] if versions else call.fields["to"]
+            addresses = [each["email"] for each in to]
+            said = {"messageIds": [f"<{address}>" for address in addresses]} if versions else {"messageId": "<1>"}
+        if key in self.keys:
+            fields, answer = self.keys[key]
+            if fields != call.fields:
+                return 409, {}, {"message": "This key was used with another payload."}
+            self.again += 1
+            return answer
+        self.keys[key] = (call.fields, (200, {}, said))
+        self.mails.update(addresses)
+        if self.slow.intersection(addresses):
+            self.slow.clear()
+            time.sleep(self.patience)
+        if self.lost.intersection(addresses):
+            self.lost.clear()
+            return None
+        return 200, {}, said
 
 
 def make_sender(**fields: Any) -> message.Sender:

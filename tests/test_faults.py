@@ -14,7 +14,7 @@ import pytest
 from newsletter import scheduling, stats
 from newsletter.models import Delivery, Dispatch
 from tests.conftest import Start
-from tests.making import make_issue, make_newsletter, make_reader
+from tests.making import make_issue, make_newsletter, make_reader, make_subscriber
 from tests.smtp_sink import SmtpSink
 from tests.waiting import until
 
@@ -108,3 +108,28 @@ def test_a_worker_asked_to_stop_finishes_its_chunk_and_leaves_no_doubt(
         until(lambda: sink.count() == READERS, "all mails", seconds=60)
         until(lambda: Dispatch.objects.filter(status=Dispatch.Status.SENT).exists(), "the dispatch is sent")
         assert account(dispatch, sink) == {"lost": 0, "twice": 0, "in_doubt": 0}
+
+
+@pytest.mark.parametrize(
+    "programs",
+    [EMBEDDED, [(*CELERY[0][:-1], "1"), CELERY[1]]],
+    ids=["embedded", "celery"],
+)
+def test_a_confirmation_goes_out_in_the_middle_of_a_large_send(start: Start, programs: list[tuple[str, ...]]) -> None:
+    """Every worker is busy with batches that last longer than anybody would wait."""
+    weekly = make_newsletter()
+    for _ in range(600):
+        make_reader(weekly)
+    with SmtpSink(answers={"message": lambda _: time.sleep(0.1)}) as sink:
+        settings = {**QUICK, "SMTP_URL": sink.url, "BATCH_SIZE": "120", "SMTP_CONNECTIONS": "1", "LEASE_SECONDS": "30"}
+        dispatch = scheduling.schedule(make_issue(weekly))
+        for command in programs:
+            start(*command, **settings)
+        until(lambda: sink.count() > 20, "some mails")
+        person = make_subscriber("asks@readers.example")
+        scheduling.send_single(person, weekly, subject="Please confirm", body="Hello.")
+        asked = time.monotonic()
+        until(lambda: sink.count(person.address) == 1, "the confirmation", seconds=15)
+        took = time.monotonic() - asked
+        left = dispatch.deliveries.filter(status="queued").count()
+    assert left > 100, f"it came after {took:.1f} s, when nearly everything was sent"

@@ -617,3 +617,83 @@ def test_the_link_that_readers_pay_by_is_counted(sink: SmtpSink, mode: str, part
 
 def _target(path: str) -> str:
     return tracking.read_click(path.split("/")[0])[1]
+
+
+def test_while_the_relay_rests_nothing_is_claimed_and_the_batch_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENV.__dict__, "chunk_size", 2)
+    monkeypatch.setitem(ENV.__dict__, "batch_size", 6)
+    use(monkeypatch, "smtp://127.0.0.1:1")
+    dispatch = make_dispatch(make_newsletter(), readers=8)
+    first, second = Batch.objects.filter(dispatch=dispatch).order_by("number")
+    sending.send_batch(first)
+    sending.send_batch(second)
+    assert Attempt.objects.count() == 1, "the one that found the relay away"
+    assert Delivery.objects.filter(due_at__isnull=False).count() == 2
+    for batch in (first, second):
+        batch.refresh_from_db()
+        assert batch.lease_token is None
+        assert batch.due_at is not None
+        assert batch.due_at > timezone.now()
+    assert scheduling.to_ring() == []
+    with SmtpSink() as sink:
+        use(monkeypatch, sink.url)
+        Batch.objects.update(due_at=timezone.now() - timedelta(seconds=1))
+        Delivery.objects.update(due_at=None)
+        assert scheduling.to_ring() == [first.pk, second.pk]
+        sending.send_batch(first)
+        sending.send_batch(second)
+        assert statuses(dispatch) == {"sent": 8}
+        let_go_of_the_transport()
+
+
+def test_single_messages_are_rung_first_and_on_the_quick_queue(sink: SmtpSink) -> None:
+    weekly = make_newsletter()
+    large = make_dispatch(weekly, readers=2)
+    single = scheduling.send_single(Subscriber.objects.earliest("pk"), weekly, subject="Please confirm", body="Hello.")
+    batches = {dispatch.pk: dispatch.batches.get().pk for dispatch in (large, single)}
+    assert tasks.due() == [
+        (tasks.send_batch, batches[single.pk], "soon"),
+        (tasks.send_batch, batches[large.pk], "celery"),
+    ]
+
+
+def test_a_single_message_that_nobody_takes_goes_between_the_chunks_of_a_large_send(
+    sink: SmtpSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENV.__dict__, "chunk_size", 2)
+    monkeypatch.setattr(tasks, "LOOK_SECONDS", 0)
+    weekly = make_newsletter()
+    large = make_dispatch(weekly, readers=6)
+    reader = Subscriber.objects.latest("pk")
+
+    def ask() -> None:
+        single = scheduling.send_single(reader, weekly, subject="Please confirm", body="Hello.")
+        Dispatch.objects.filter(pk=single.pk).update(created_at=timezone.now() - timedelta(seconds=2))
+
+    sink.answers["message"] = at_the_first_message(ask)
+    tasks.send_batch(large.batches.get().pk)
+    assert [b"Please confirm" in mail.raw for mail in sink.messages()] == [
+        False,
+        False,
+        True,
+        False,
+        False,
+        False,
+        False,
+    ]
+
+
+def test_a_single_message_that_fails_does_not_stop_a_large_send(
+    sink: SmtpSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "LOOK_SECONDS", 0)
+    weekly = make_newsletter()
+    large = make_dispatch(weekly, readers=2)
+    single = scheduling.send_single(Subscriber.objects.earliest("pk"), weekly, subject="Please confirm", body="Hello.")
+    Dispatch.objects.filter(pk=single.pk).update(created_at=timezone.now() - timedelta(seconds=2))
+    single.revision.data.pop("subject")
+    single.revision.save(update_fields=["data"])
+    tasks.send_batch(large.batches.get().pk)
+    assert statuses(large) == {"sent": 2}
+    assert statuses(single) == {"queued": 1}
+    assert scheduling.waiting_singles() == [], "it is rung again by and by"

@@ -196,6 +196,15 @@ class Attempt(models.Model):
     accepted = models.PositiveIntegerField(default=0, help_text="How many the transport said it took.")
     started_at = models.DateTimeField(db_default=Now())
     finished_at = models.DateTimeField(null=True)
+    # What a call that left a doubt needs to be made again: which deliveries went together, several to a call, and when
+    # to ask next (empty: never).
+    calls = models.JSONField(default=list)
+    repeat_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes: ClassVar = [
+            models.Index(fields=["repeat_at"], condition=Q(repeat_at__isnull=False), name="attempt_to_repeat")
+        ]
 
     def __str__(self) -> str:
         return f"Attempt {self.pk} by {self.worker}"
@@ -229,7 +238,7 @@ class Delivery(models.Model):
 
     QUEUED -> SENDING -> SENT | FAILED | QUEUED (later, `due_at`) | UNCONFIRMED (no answer, or the worker died)
     QUEUED -> SKIPPED (left, suppressed, erased or cancelled before the hand-over)
-    UNCONFIRMED -> SENT | FAILED | QUEUED (a late answer, or the author's word)
+    UNCONFIRMED -> SENT | FAILED | QUEUED (a late or repeated answer, or the author's word)
     """
 
     class Status(models.TextChoices):

@@ -34,6 +34,7 @@ from newsletter.scheduling.ticking import (
     take_back_expired,
     to_prepare,
     to_ring,
+    waiting_singles,
 )
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "to_prepare",
     "to_ring",
     "unschedule",
+    "waiting_singles",
     "wall_time_in",
     "when",
 ]

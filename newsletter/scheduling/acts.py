@@ -213,6 +213,7 @@ def distrust(since: dt.datetime) -> dict[str, int]:
     to start since then is MISSED. The numbers moved, by status. Run it before any worker starts.
     """
     with transaction.atomic():
+        deliveries.repeat_nothing()
         running = Dispatch.objects.filter(status__in=(Status.PREPARING, Status.SENDING, Status.PAUSED))
         doubted = sum(deliveries.distrust(dispatch) for dispatch in running)
         reason = f"A backup of {since:%Y-%m-%d %H:%M} was restored: settle what is in doubt, then resume."

@@ -10,7 +10,7 @@ from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 
 from newsletter import alerts, audience, deliveries, invariants, rendering, variants
-from newsletter.models import Batch, Delivery, Dispatch, Halt
+from newsletter.models import Attempt, Batch, Delivery, Dispatch, Halt
 from newsletter.scheduling.acts import pause_if_running
 from newsletter.scheduling.clock import resolve
 from newsletter.settings import ENV
@@ -20,6 +20,8 @@ GRACE = dt.timedelta(hours=2)  # later than this, ask a human: nobody wants Mond
 LATE = dt.timedelta(days=7)  # no worker sleeps longer
 YOUNG = dt.timedelta(hours=3)  # a tidy or two
 CHECK_EVERY = dt.timedelta(minutes=1)
+PATIENCE, FEW = dt.timedelta(seconds=1), 10  # for single messages that nobody takes, and how many are looked for
+MOST_ASKED = 500  # attempts that one look goes into
 # More new failures than this, and more than this share of what was tried: something is wrong with us, not with readers.
 FAILURES_TO_PAUSE, FAILING_SHARE = 20, 0.05
 
@@ -81,9 +83,12 @@ def forget_erased() -> None:
     deliveries.forget_erased(Dispatch.objects.filter(snapshot_at__gt=Now() - YOUNG))
 
 
-def to_ring() -> list[int]:
-    """Ids of batches with something due that nobody holds and nobody was called for within one lease time; `rung_at`
-    is set for each, so that of two ticks one rings it."""
+def to_ring(*kinds: Dispatch.Kind) -> list[int]:
+    """Ids of batches of dispatches of `kinds` (of all, where none is named) with something due that nobody holds and
+    nobody was called for within one lease time; `rung_at` is set for each, so that of two ticks one rings it.
+
+    Due is mail to be handed over, or a call to be made again; that also once the dispatch is SENT.
+    """
     called = Q(rung_at__gte=Now() - dt.timedelta(seconds=ENV.lease_seconds))
     due = Delivery.objects.due().filter(batch=OuterRef("pk"))
     quiet = Batch.objects.filter(
@@ -91,13 +96,36 @@ def to_ring() -> list[int]:
         Q(due_at=None) | Q(due_at__lte=Now()),
         ~Exists(Halt.objects.all()),
         lease_token=None,
-        dispatch__status=Status.SENDING,
+        dispatch__kind__in=kinds or Dispatch.Kind,
     )
+    asks = Attempt.objects.filter(repeat_at__lte=Now(), batch__dispatch__status__in=deliveries.REPEATING)
+    # Two queries: a single one would look at every batch there ever was.
+    found = [
+        *quiet.filter(Exists(due), dispatch__status=Status.SENDING).order_by("dispatch", "number").values_list("pk"),
+        *quiet.filter(pk__in=set(asks.values_list("batch", flat=True)[:MOST_ASKED])).values_list("pk"),
+    ]
     rung = []
-    for pk in quiet.filter(Exists(due)).order_by("dispatch", "number").values_list("pk", flat=True):
+    for (pk,) in dict.fromkeys(found):
         if Batch.objects.filter(~called | Q(rung_at=None), pk=pk, lease_token=None).update(rung_at=Now()):
             rung.append(pk)
     return rung
+
+
+def waiting_singles() -> list[int]:
+    """Ids of a few batches of single messages that nobody has touched yet and somebody should have by now."""
+    patient = Now() - PATIENCE
+    due = Delivery.objects.due().filter(batch=OuterRef("pk"), attempt=None)
+    quiet = Batch.objects.filter(
+        Exists(due),
+        Q(due_at=None) | Q(due_at__lte=Now()),
+        Q(rung_at=None) | Q(rung_at__lt=patient),
+        ~Exists(Halt.objects.all()),
+        lease_token=None,
+        dispatch__kind=Dispatch.Kind.SINGLE,
+        dispatch__status=Status.SENDING,
+        dispatch__created_at__lt=patient,
+    )
+    return list(quiet.order_by("pk").values_list("pk", flat=True)[:FEW])
 
 
 def take_back_expired() -> None:

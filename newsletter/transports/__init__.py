@@ -8,9 +8,10 @@ from typing import Protocol
 
 from newsletter.message import Compiled, Reader, Sender, dkim
 from newsletter.settings import ENV
+from newsletter.transports.keys import KEPT, Keyed
 from newsletter.transports.outcomes import Outcome, Result
 
-__all__ = ["Outcome", "Result", "Transport", "longest_wait", "open_transport", "problems"]
+__all__ = ["KEPT", "Keyed", "Outcome", "Result", "Transport", "keyed", "longest_wait", "open_transport", "problems"]
 
 
 class Transport(Protocol):
@@ -36,6 +37,9 @@ class Transport(Protocol):
         `idempotency_key` and `readers`; SMTP has none.
         """
 
+    def rests(self) -> float:
+        """Seconds until the next `hand_over` is of any use: the other side is away or asked to wait. 0: now."""
+
     def close(self) -> None:
         """Let the connections go; the next `hand_over` opens others."""
 
@@ -58,6 +62,11 @@ def open_transport() -> Transport:
         messages_per_connection=ENV.smtp_messages_per_connection,
         signers=dkim.signers(ENV.dkim_domain, ENV.dkim_keys),
     )
+
+
+def keyed(transport: Transport) -> Keyed | None:
+    """`transport` where the other side keeps keys against doing the same twice."""
+    return transport if transport.name in KEPT and isinstance(transport, Keyed) else None
 
 
 def longest_wait() -> float:

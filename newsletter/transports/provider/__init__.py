@@ -35,6 +35,7 @@ class ProviderTransport:
     def __init__(self, name: str) -> None:
         self.name = name
         self._backend: AnymailBaseBackend | None = None
+        self._rests_until = 0.0
 
     def hand_over(
         self,
@@ -63,7 +64,36 @@ class ProviderTransport:
                 calls.append([said] if isinstance(said, Answer) else said)
             each = [said] * len(group) if isinstance(said, Answer) else said
             found.update((reader.delivery_id, answer) for reader, answer in zip(group, each, strict=True))
+        if calls and calls[-1][-1].retry_after is not None:
+            self._rests_until = time.monotonic() + calls[-1][-1].retry_after
         return list(_outcomes(readers, found))
+
+    def together(self, compiled: Compiled, sender: Sender, readers: Sequence[Reader]) -> list[list[int]]:
+        """See `keys.Keyed.together`."""
+        groups = _Plan(self.name, compiled, sender, readers).groups
+        return [[reader.delivery_id for reader in group] for group in groups if len(group) > 1]
+
+    def repeat(
+        self,
+        compiled: Compiled,
+        sender: Sender,
+        readers: Sequence[Reader],
+        *,
+        deadline: float,
+        idempotency_key: uuid.UUID,
+    ) -> list[Outcome]:
+        """See `keys.Keyed.repeat`. A call that is refused is not tried by halves: these would have keys of their own,
+        and what the first call said of each reader is not known."""
+        plan = _Plan(self.name, compiled, sender, readers)
+        if plan.groups != [list(readers)] or time.monotonic() >= deadline:
+            return []
+        said = self._call(plan, readers, idempotency_key)
+        each = [said] * len(readers) if isinstance(said, Answer) else said
+        return list(_outcomes(readers, {reader.delivery_id: one for reader, one in zip(readers, each, strict=True)}))
+
+    def rests(self) -> float:
+        """See `transports.Transport.rests`."""
+        return max(0.0, self._rests_until - time.monotonic())
 
     def close(self) -> None:
         """Let the session go; the next `hand_over` opens another."""

@@ -86,6 +86,10 @@ class SmtpTransport:
             raise
         return load.outcomes()
 
+    def rests(self) -> float:
+        """See `transports.Transport.rests`."""
+        return max(0.0, self._rests_until - time.monotonic())
+
     def close(self) -> None:
         """Say QUIT and let the connections go; the next `hand_over` opens others."""
         for pipeline in list(self._watched):
