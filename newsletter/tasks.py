@@ -18,12 +18,15 @@ from django.db import close_old_connections, connection
 from kombu.exceptions import OperationalError
 
 from newsletter import scheduling, sending
-from newsletter.models import Batch, Dispatch
+from newsletter.hooks import occurring, turns
+from newsletter.hooks import tidying as hooks_tidying
+from newsletter.models import Batch, Dispatch, Hook
 from subscribers import tidying
 
 logger = logging.getLogger(__name__)
 
 WORK_THREADS = 4
+HOOK_THREADS = turns.AT_ONCE  # of their own: a receiver that does not answer holds up no mail
 TIDY_SECONDS = 3600.0
 # Rings that nobody took by then are worth nothing: what is due is rung again.
 RING_SECONDS = 60
@@ -77,9 +80,20 @@ def send_batch(batch_id: int) -> None:
 
 
 @shared_task
+def call_hook(hook_id: int) -> None:
+    """Make the calls that are due of one webhook, unless it was deleted meanwhile."""
+    hook = Hook.objects.filter(pk=hook_id).first()
+    if hook is not None:
+        turns.take(hook, stopping=_stopping.is_set)
+
+
+@shared_task
 def tidy() -> None:
-    """End what time ends: pauses, requests that nobody confirmed, links that ran out. Beat calls it every hour."""
+    """End what time ends: pauses, requests that nobody confirmed, links that ran out; tell webhooks of memberships that
+    did, and forget what they were told long ago. Beat calls it every hour."""
     tidying.tidy()
+    occurring.tell_ended_memberships()
+    hooks_tidying.tidy()
 
 
 def due() -> list[tuple[Task[[int], None], int]]:
@@ -89,7 +103,8 @@ def due() -> list[tuple[Task[[int], None], int]]:
     scheduling.check()
     scheduling.finish()
     prepares = [(prepare, pk) for pk in scheduling.to_prepare()]
-    return prepares + [(send_batch, pk) for pk in scheduling.to_ring()]
+    batches = [(send_batch, pk) for pk in scheduling.to_ring()]
+    return prepares + batches + [(call_hook, pk) for pk in turns.to_ring()]
 
 
 def work(stop: threading.Event, *, seconds_between_looks: float = 0.2) -> None:
@@ -99,11 +114,14 @@ def work(stop: threading.Event, *, seconds_between_looks: float = 0.2) -> None:
     """
     running: set[Future[None]] = set()
     tidied = float("-inf")
-    with ThreadPoolExecutor(WORK_THREADS, thread_name_prefix="work") as pool:
+    with (
+        ThreadPoolExecutor(WORK_THREADS, thread_name_prefix="work") as pool,
+        ThreadPoolExecutor(HOOK_THREADS, thread_name_prefix="hooks") as hook_pool,
+    ):
         while not stop.is_set():
             close_old_connections()
             try:
-                running |= {pool.submit(_run, task, pk) for task, pk in due()}
+                running |= {(hook_pool if task is call_hook else pool).submit(_run, task, pk) for task, pk in due()}
                 if time.monotonic() - tidied >= TIDY_SECONDS:
                     tidied = time.monotonic()
                     tidy()
