@@ -60,7 +60,7 @@ class Hook(models.Model):
                 | Q(lease_token__isnull=False, leased_until__isnull=False),
                 name="a_hook_lease_has_a_token_and_an_end",
             ),
-            models.CheckConstraint(condition=Q(secret__startswith="whsec_"), name="a_hook_signs"),
+            models.CheckConstraint(condition=Q(secret__startswith="whsec_"), name="a_hook_signs"),  # noqa: S106
         ]
 
     def __str__(self) -> str:
