@@ -22,14 +22,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from newsletter import scheduling, tasks
-from newsletter.hooks import calling, destinations, occurring, payload, signing, tidying, turns
+from newsletter.hooks import calling, destinations, occurring, payload, tidying, turns
 from newsletter.models import Call, Dispatch, Hook, Newsletter, Occurrence
 from newsletter.settings import ENV
 from subscribers import consent, importing
 from subscribers.models import Membership, Subscription, Suppression, Tier
 from tests.conftest import Start
 from tests.hook_receiver import Receiver, receiving, say, wait_for_release
-from tests.making import make_dispatch, make_newsletter, make_reader, make_subscriber
+from tests.making import make_dispatch, make_hook, make_newsletter, make_reader, make_subscriber
 from tests.waiting import until
 
 pytestmark = pytest.mark.django_db
@@ -53,12 +53,6 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture
 def newsletter() -> Newsletter:
     return make_newsletter()
-
-
-def make_hook(url: str = "https://hooks.example/", **fields: Any) -> Hook:
-    """A hook for the whole site that is told everything."""
-    defaults = {"name": "CRM", "kinds": [kind.value for kind in Kind], "secret": signing.new_secret()}
-    return Hook.objects.create(url=url, **{**defaults, **fields})
 
 
 def told() -> list[str]:

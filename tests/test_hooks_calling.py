@@ -140,7 +140,7 @@ def test_an_address_of_the_internet_is_public(address: str) -> None:
 @given(st.ip_addresses(v=4))
 def test_wrapping_an_address_changes_nothing(address: ipaddress.IPv4Address) -> None:
     number = int(address)
-    wrapped = [f"::ffff:{address}", ipaddress.IPv6Address((0x64FF9B << 96) + number)]
+    wrapped: list[str | ipaddress.IPv6Address] = [f"::ffff:{address}", ipaddress.IPv6Address((0x64FF9B << 96) + number)]
     wrapped.append(ipaddress.IPv6Address((0x2002 << 112) + (number << 80)))
     for written in wrapped:
         assert destinations.is_public(ipaddress.ip_address(written)) is destinations.is_public(address)

@@ -12,6 +12,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
@@ -157,7 +158,7 @@ def _note(call: Call, answer: calling.Answer) -> None:
     elif exhausted and not answer.gone:
         status = Status.GIVEN_UP
     person = call.occurrence.subscriber
-    fields = {
+    fields: dict[str, Any] = {
         "status": status,
         "status_code": answer.status_code,
         "answer": one_line(answer.text, person.address if person else ""),
@@ -174,7 +175,9 @@ def _note(call: Call, answer: calling.Answer) -> None:
             hook.update(failures=0, failing_since=None, rests_until=None, succeeded_at=Now())
             return
         rest = max(_rest(call.hook.failures), answer.retry_after or dt.timedelta())
-        hook.update(failures=F("failures") + 1, rests_until=Now() + rest)
+        hook.update(
+            failures=F("failures") + 1, rests_until=Now() + rest, last_failure=_in_words(answer, fields["answer"])
+        )
         hook.filter(failing_since=None).update(failing_since=Now())
     _disable_where_hopeless(call.hook, answer)
 
@@ -186,10 +189,15 @@ def _disable_where_hopeless(hook: Hook, answer: calling.Answer) -> None:
         reason = "It answered 410 Gone: nothing more is wanted there."
     else:
         working = working.filter(failing_since__lte=Now() - DISABLED_AFTER)
-        said = one_line(answer.text)[:150] or f"status {answer.status_code}"
-        reason = f"It has failed for {DISABLED_AFTER.days} days without a success, the last time with: {said}"
-    if working.update(disabled_at=Now(), disabled_reason=reason[:300]):
+        reason = f"It has failed for {DISABLED_AFTER.days} days without a success."
+    if working.update(disabled_at=Now(), disabled_reason=reason):
         alerts.alert(f"The webhook “{hook}” is switched off", f"{reason} Mend it, then enable it again in the admin.")
+
+
+def _in_words(answer: calling.Answer, text: str) -> str:
+    """A failure in a line: its status, and what was said."""
+    status = f"status {answer.status_code}" if answer.status_code else ""
+    return ": ".join(filter(None, (status, text)))[:300]
 
 
 def _back_off(tries: int) -> dt.timedelta:
