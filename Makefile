@@ -52,8 +52,8 @@ test-postgres: setup ## The suite on PostgreSQL, with a real Redis
 chaos: setup ## Break everything sending stands on: 10,000 readers, 100 kills; CHAOS_JSON names a file for the cases
 	@$(BIN)/python -m bench.chaos
 
-bench: setup ## Every page of the admin with a million readers; BENCH_JSON names a file for the figures
-	@$(BIN)/python bench/admin_pages.py
+bench: setup ## Sending, and the admin with a million readers; BENCH_JSON names a file for the figures
+	@$(BIN)/python -m bench
 
 check: setup ## Lint, format, types, layers and migrations
 	$(BIN)/ruff check .

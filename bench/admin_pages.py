@@ -158,4 +158,4 @@ def report(measured: list[tuple[str, float, int]]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print(measure())
+    site.write(measure())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -55,6 +56,12 @@ def running(*, with_redis: bool = False, **settings: str) -> Iterator[dict[str, 
         for server in reversed(servers):
             server.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def write(figures: dict[str, float]) -> None:
+    """Put `figures` into the file that BENCH_JSON names, if any."""
+    if path := os.environ.get("BENCH_JSON"):
+        Path(path).write_text(json.dumps({name: round(value, 3) for name, value in figures.items()}) + "\n")
 
 
 def run(sql: str, **values: Any) -> None:

@@ -9,10 +9,12 @@ class NewsletterConfig(AppConfig):
     verbose_name = "Publishing"
 
     def ready(self) -> None:
-        """Register the system checks, and the roles for when the permissions are there.
+        """Register the system checks, the roles for when the permissions are there, and what webhooks listen to.
 
         Permissions are made app by app after a migration; Django's auth stands behind ours in INSTALLED_APPS.
         """
         from newsletter import checks, roles  # noqa: F401
+        from newsletter.hooks import occurring
 
         post_migrate.connect(roles.ensure, sender=apps.get_app_config("auth"), dispatch_uid="newsletter.roles")
+        occurring.listen()

@@ -7,6 +7,7 @@ masthead.E011  a key is not set in the environment
 masthead.E012  DEBUG is on
 masthead.E013  the mailbox page is open
 masthead.E014  a newsletter's mail comes from an address that relays or mail services refuse (needs --database)
+masthead.E020  webhooks may go to private addresses
 masthead.W001  workers share a SQLite file
 masthead.W002  mail goes to the relay of a development machine
 """
@@ -93,6 +94,9 @@ def the_environment_is_fit_for_production(**_: Any) -> list[CheckMessage]:
     if ENV.mailbox_path:
         hint = "Take MAILBOX_PATH out of the environment: it belongs to the demo."
         found.append(Error("The mailbox page shows every mail to any visitor.", hint=hint, id="masthead.E013"))
+    if ENV.hooks_private:
+        hint = "Take HOOKS_PRIVATE out of the environment."
+        found.append(Error("Webhooks may call what listens inside your network.", hint=hint, id="masthead.E020"))
     if ENV.redis_url and connections["default"].vendor == "sqlite":
         found.append(
             Warning(

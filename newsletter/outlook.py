@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from newsletter import audience, counting
 from newsletter.content import Profile
 from newsletter.models import Newsletter
-from subscribers.models import Subscription
+from subscribers.models import FREE_LEVEL, Membership, Subscription
 
 SAMPLE = 1_000  # subscriptions looked at one by one
 
@@ -43,10 +43,11 @@ def of(newsletter: Newsletter) -> Outlook:
     random, so that is a fair draw, and the same at each look.
     """
     rows = list(audience.candidates(newsletter).order_by("subscriber__public_id")[: SAMPLE + 1])
+    levels = dict(Membership.objects.levels().filter(subscriber__in=[row[0] for row in rows]))
     counted: Counter[tuple[int, str, bool]] = Counter()
-    for _, exclusion, tier_level, muted, text_only, _ in rows[:SAMPLE]:
+    for subscriber_id, exclusion, muted, text_only, _ in rows[:SAMPLE]:
         if not exclusion:
-            counted[tier_level, muted, text_only] += 1
+            counted[levels.get(subscriber_id, FREE_LEVEL), muted, text_only] += 1
     groups = tuple(
         Group(Profile(level, frozenset(int(part) for part in muted.split(",") if part), text_only), readers)
         for (level, muted, text_only), readers in counted.most_common()

@@ -12,6 +12,7 @@ from django.contrib.auth.models import Group, Permission
 from django.db.models import Q
 
 _PUBLISHING = ("newsletter", "theme", "standingsection", "issue", "section", "dispatch", "delivery", "event")
+_HOOKS = ("hook", "call")
 _PEOPLE = ("tier", "subscriber", "subscription", "membership", "suppression", "consentrecord")
 
 
@@ -31,12 +32,14 @@ ROLES = {
     "author": _WRITING,
     "editor": _WRITING
     | {"newsletter.schedule_dispatch"}
+    | _all("newsletter", "view", *_HOOKS)
+    | _all("newsletter", "add change delete", "hook")
     | _all("newsletter", "add delete", "newsletter")
     | _all("subscribers", "view", *_PEOPLE)
     | _all("subscribers", "add change delete", "tier", "membership", "subscriber")
     | _all("subscribers", "add change", "subscription")
     | _all("subscribers", "add delete", "suppression"),
-    "analyst": _all("newsletter", "view", *_PUBLISHING) | _all("subscribers", "view", *_PEOPLE),
+    "analyst": _all("newsletter", "view", *_PUBLISHING, *_HOOKS) | _all("subscribers", "view", *_PEOPLE),
 }
 
 

@@ -80,6 +80,9 @@ class Environment(BaseSettings):
         {}, description="Sending domains to be warmed up, each with its first day, as a JSON object."
     )
     retry_seconds: float = Field(20, gt=0, description="First wait before mail that the relay put off is tried again.")
+    hooks_private: bool = Field(
+        False, description="Whether webhooks may go to http and to private addresses; for trials, never in production."
+    )
     mailbox_path: Path | None = Field(None, description="Store of the local mail server; shows the mailbox page.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What is worth logging.")
 
@@ -297,8 +300,9 @@ STORAGES = {
 # Celery rings the bell and the rows are the queue (newsletter.tasks), so its own settings only keep it honest.
 CELERY_BROKER_URL = ENV.redis_url
 # Batches rung at once may be thousands: what looks at the rows, and what starts an issue, does not queue behind them.
-# A worker takes from both queues in turn.
-CELERY_TASK_QUEUES = [Queue("celery"), Queue("soon")]
+# Webhooks wait for other people's servers: a worker of its own may serve them. One that is told nothing takes from all
+# queues in turn.
+CELERY_TASK_QUEUES = [Queue("celery"), Queue("soon"), Queue("hooks")]
 CELERY_TASK_ROUTES = {f"newsletter.tasks.{name}": {"queue": "soon"} for name in ("tick", "prepare", "tidy")}
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True

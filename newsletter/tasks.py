@@ -19,16 +19,19 @@ from django.db import close_old_connections, connection
 from kombu.exceptions import OperationalError
 
 from newsletter import scheduling, sending
-from newsletter.models import Batch, Dispatch
+from newsletter.hooks import occurring, turns
+from newsletter.hooks import tidying as hooks_tidying
+from newsletter.models import Batch, Dispatch, Hook
 from subscribers import tidying
 
 logger = logging.getLogger(__name__)
 
 WORK_THREADS = 4
+HOOK_THREADS = turns.AT_ONCE  # of their own: a receiver that does not answer holds up no mail
 TIDY_SECONDS = 3600.0
 # Rings that nobody took by then are worth nothing: what is due is rung again.
 RING_SECONDS = 60
-ORDINARY, SOON = (queue.name for queue in settings.CELERY_TASK_QUEUES)
+ORDINARY, SOON, HOOKS = (queue.name for queue in settings.CELERY_TASK_QUEUES)
 LOOK_SECONDS = 1.0  # between two looks for single messages that wait
 
 
@@ -83,10 +86,21 @@ def send_batch(batch_id: int) -> None:
 
 
 @shared_task
+def call_hook(hook_id: int) -> None:
+    """Make the calls that are due of one webhook, unless it was deleted meanwhile."""
+    hook = Hook.objects.filter(pk=hook_id).first()
+    if hook is not None:
+        turns.take(hook, stopping=_stopping.is_set)
+
+
+@shared_task
 def tidy() -> None:
-    """End what time ends: pauses, requests that nobody confirmed, links that ran out. Beat calls it every hour."""
+    """End what time ends: pauses, requests that nobody confirmed, links that ran out; tell webhooks of memberships that
+    did, and forget what they were told long ago. Beat calls it every hour."""
     tidying.tidy()
     scheduling.forget_erased()
+    occurring.tell_ended_memberships()
+    hooks_tidying.tidy()
 
 
 def _nothing() -> None:
@@ -116,6 +130,7 @@ def due() -> list[tuple[Task[[int], None], int, str]]:
         *((send_batch, pk, SOON) for pk in scheduling.to_ring(Dispatch.Kind.SINGLE)),
         *((prepare, pk, SOON) for pk in scheduling.to_prepare()),
         *((send_batch, pk, ORDINARY) for pk in scheduling.to_ring(Dispatch.Kind.ISSUE)),
+        *((call_hook, pk, HOOKS) for pk in turns.to_ring()),
     ]
 
 
@@ -126,11 +141,14 @@ def work(stop: threading.Event, *, seconds_between_looks: float = 0.2) -> None:
     """
     running: set[Future[None]] = set()
     tidied = float("-inf")
-    with ThreadPoolExecutor(WORK_THREADS, thread_name_prefix="work") as pool:
+    with (
+        ThreadPoolExecutor(WORK_THREADS, thread_name_prefix="work") as pool,
+        ThreadPoolExecutor(HOOK_THREADS, thread_name_prefix="hooks") as hook_pool,
+    ):
         while not stop.is_set():
             close_old_connections()
             try:
-                running |= {pool.submit(_run, task, pk) for task, pk, _ in due()}
+                running |= {(hook_pool if task is call_hook else pool).submit(_run, task, pk) for task, pk, _ in due()}
                 if time.monotonic() - tidied >= TIDY_SECONDS:
                     tidied = time.monotonic()
                     tidy()

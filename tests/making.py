@@ -6,7 +6,8 @@ import itertools
 from typing import Any
 
 from newsletter import scheduling
-from newsletter.models import Dispatch, Issue, Newsletter, Section
+from newsletter.hooks import signing
+from newsletter.models import Dispatch, Hook, Issue, Newsletter, Occurrence, Section
 from subscribers import addresses, tiers
 from subscribers.models import Membership, Subscriber, Subscription, Tier
 
@@ -58,6 +59,12 @@ def make_issue(newsletter: Newsletter, *, paid: str = "", **fields: Any) -> Issu
             issue=issue, position=2, heading="For members", body=paid, audience=audience, tier=tier, when_locked="tease"
         )
     return issue
+
+
+def make_hook(url: str = "https://hooks.example/", **fields: Any) -> Hook:
+    """A webhook for the whole site that is told everything."""
+    defaults = {"name": "CRM", "kinds": [kind.value for kind in Occurrence.Kind], "secret": signing.new_secret()}
+    return Hook.objects.create(url=url, **{**defaults, **fields})
 
 
 def issue_of(dispatch: Dispatch) -> Issue:

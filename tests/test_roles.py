@@ -12,11 +12,12 @@ from django.test import Client
 from django.urls import URLPattern, reverse
 
 from newsletter import roles
+from newsletter.hooks import occurring
 from newsletter.models import Issue, Newsletter
 from newsletter.security import page_policy
 from subscribers import consent
 from subscribers.models import ConsentRecord, Membership, Subscription, Suppression, Tier
-from tests.making import make_dispatch, make_newsletter, make_reader
+from tests.making import make_dispatch, make_hook, make_newsletter, make_reader
 
 pytestmark = pytest.mark.django_db
 
@@ -33,6 +34,8 @@ MODELS = {
     "newsletter_newsletter": {"view": STAFF, "add": EDITOR, "delete": NOBODY},  # one with readers stays
     "newsletter_issue": {"view": STAFF, "add": WRITERS, "delete": NOBODY},  # one that was dispatched stays
     "newsletter_dispatch": {"view": STAFF, "add": NOBODY, "delete": NOBODY},
+    "newsletter_hook": {"view": PEOPLE, "add": EDITOR, "delete": EDITOR},
+    "newsletter_call": {"view": PEOPLE, "add": NOBODY, "delete": NOBODY},
     "subscribers_tier": {"view": STAFF, "add": EDITOR, "delete": EDITOR},
     "subscribers_subscriber": {"view": PEOPLE, "add": EDITOR, "delete": EDITOR},
     "subscribers_subscription": {"view": PEOPLE, "add": NOBODY, "delete": NOBODY},
@@ -61,6 +64,8 @@ PAGES = {
     "newsletter_dispatch_accept": EDITOR,
     "newsletter_dispatch_resend": EDITOR,
     "newsletter_dispatch_retry": EDITOR,
+    "newsletter_hook_again": EDITOR,
+    "newsletter_hook_rotate": EDITOR,
 }
 # Not looked at, but posted to: who may. Others get 403, or the way to sign in.
 POSTS = {
@@ -71,6 +76,11 @@ POSTS = {
     "newsletter_dispatch_resend": EDITOR,
     "newsletter_dispatch_accept": EDITOR,
     "newsletter_dispatch_retry": EDITOR,
+    "newsletter_hook_test": EDITOR,
+    "newsletter_hook_enable": EDITOR,
+    "newsletter_hook_again": EDITOR,
+    "newsletter_hook_rotate": EDITOR,
+    "newsletter_call_again": EDITOR,
 }
 # Elsewhere: Django's own, without a page of ours. `app_list` shows what a role may see of one app.
 OTHERS = {"logout", "autocomplete", "view_on_site", "app_list"}
@@ -109,11 +119,14 @@ def rows() -> dict[str, int]:
     reader = make_reader(newsletter, tier="paid")
     dispatch = make_dispatch(newsletter)
     consent.choose_tracking(reader.subscriber, tracking=reader.subscriber.Tracking.OFF, source="test")
+    hook = make_hook()
     suppression = Suppression.objects.create(fingerprint="f", reason=Suppression.Reason.MANUAL)
     return {
         "newsletter_newsletter": newsletter.pk,
         "newsletter_issue": Issue.objects.get().pk,
         "newsletter_dispatch": dispatch.pk,
+        "newsletter_hook": hook.pk,
+        "newsletter_call": occurring.try_out(hook).pk,
         "subscribers_tier": Tier.objects.get(slug="paid").pk,
         "subscribers_subscriber": reader.subscriber.pk,
         "subscribers_subscription": reader.pk,

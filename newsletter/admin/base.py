@@ -19,6 +19,7 @@ from newsletter import counting
 
 __all__ = [
     "BoundedPaginator",
+    "CheckboxSelectMultiple",
     "ColourInput",
     "KeysetChangeList",
     "LargeModelAdmin",
@@ -42,13 +43,14 @@ if TYPE_CHECKING:
     from django.contrib.admin.views.main import ChangeList as ThemedChangeList
     from django.contrib.auth.forms import AdminPasswordChangeForm as PasswordChangeForm
     from django.contrib.auth.forms import UserChangeForm, UserCreationForm
-    from django.forms import TextInput
+    from django.forms import CheckboxSelectMultiple, TextInput
     from django.forms import TextInput as ColourInput
 else:
     from unfold import admin as theme
     from unfold.forms import AdminPasswordChangeForm as PasswordChangeForm
     from unfold.forms import UserChangeForm, UserCreationForm
     from unfold.views import ChangeList as ThemedChangeList
+    from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget as CheckboxSelectMultiple
     from unfold.widgets import UnfoldAdminColorInputWidget as ColourInput
     from unfold.widgets import UnfoldAdminTextInputWidget as TextInput
 

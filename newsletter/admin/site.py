@@ -38,6 +38,8 @@ LINKS = (
     (
         "Site",
         (
+            ("newsletter.hook", "Webhooks", "webhook"),
+            ("newsletter.call", "Webhook calls", "receipt_long"),
             ("auth.user", "Staff", "badge"),
             ("auth.group", "Roles", "lock_person"),
         ),

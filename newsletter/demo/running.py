@@ -87,6 +87,7 @@ def run(port: int, folder: Path, say: Say) -> int:
             "SITE_URL": f"http://{HOST}:{port}",
             "MAILBOX_PATH": str(mailbox),
             "BEHIND_PROXY": "false",
+            "HOOKS_PRIVATE": "true",  # a receiver to try out runs on this machine
             # Beat and worker write three lines a second at INFO.
             "LOG_LEVEL": os.environ.get("LOG_LEVEL", "WARNING"),
             "PYTHONUNBUFFERED": "1",

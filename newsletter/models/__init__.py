@@ -2,19 +2,23 @@
 
 from newsletter.models.dispatches import Attempt, Batch, Delivery, Dispatch, DispatchProfile, Halt, SendingDay, Variant
 from newsletter.models.events import Event
+from newsletter.models.hooks import Call, Hook, Occurrence
 from newsletter.models.issues import Issue, Revision, Section
 from newsletter.models.newsletters import Newsletter, StandingSection, Theme
 
 __all__ = [
     "Attempt",
     "Batch",
+    "Call",
     "Delivery",
     "Dispatch",
     "DispatchProfile",
     "Event",
     "Halt",
+    "Hook",
     "Issue",
     "Newsletter",
+    "Occurrence",
     "Revision",
     "Section",
     "SendingDay",

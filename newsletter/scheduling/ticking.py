@@ -10,6 +10,7 @@ from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 
 from newsletter import alerts, audience, deliveries, invariants, rendering, variants
+from newsletter.hooks import occurring
 from newsletter.models import Attempt, Batch, Delivery, Dispatch, Halt
 from newsletter.scheduling.acts import pause_if_running
 from newsletter.scheduling.clock import resolve
@@ -193,7 +194,9 @@ def finish() -> None:
         if found:
             _stop(dispatch, found)
         else:
-            idle.update(status=Status.SENT, finished_at=Now())
+            with transaction.atomic():
+                if idle.update(status=Status.SENT, finished_at=Now()):
+                    occurring.sent(dispatch)
     for dispatch in Dispatch.objects.filter(status=Status.CANCELLED, finished_at=None):
         deliveries.skip_cancelled(dispatch)
         Dispatch.objects.filter(~Exists(busy), ~Exists(held), pk=dispatch.pk).update(finished_at=Now())

@@ -15,6 +15,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from newsletter.content import clean_line
+from newsletter.hooks import occurring
 from subscribers import addresses, tiers
 from subscribers.importing import reading
 from subscribers.importing.reading import ImportRefused, Layout, Rejected, Row
@@ -216,6 +217,8 @@ class _Store:
                 for person in new
             ]
         )
+        told = [person.public_id for person in people if person.pk not in states or person.pk in changed]
+        occurring.entered(self.newsletter, told, source=self.source)
         updated = sum(state == active and pk in changed for pk, state in states.items())
         kept = sum(state != active for state in states.values())
         self.report.added += len(new)
