@@ -53,7 +53,8 @@ class Sink:
         self._late: deque[tuple[float, socket.socket, bytes]] = deque()
         self._room = bytearray(_ROOM)
         self._view = memoryview(self._room)
-        self._selector = selectors.DefaultSelector()
+        # Of those there are only select() waits for less than a millisecond.
+        self._selector = selectors.SelectSelector() if delay else selectors.DefaultSelector()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=200)
         self._listener.setblocking(False)
         self._selector.register(self._listener, selectors.EVENT_READ)

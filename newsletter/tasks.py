@@ -22,6 +22,7 @@ from newsletter import scheduling, sending
 from newsletter.hooks import occurring, turns
 from newsletter.hooks import tidying as hooks_tidying
 from newsletter.models import Batch, Dispatch, Hook
+from newsletter.settings import ENV
 from subscribers import tidying
 
 logger = logging.getLogger(__name__)
@@ -29,8 +30,8 @@ logger = logging.getLogger(__name__)
 WORK_THREADS = 4
 HOOK_THREADS = turns.AT_ONCE  # of their own: a receiver that does not answer holds up no mail
 TIDY_SECONDS = 3600.0
-# Rings that nobody took by then are worth nothing: what is due is rung again.
-RING_SECONDS = 60
+# Then what nobody took is rung again: a ring that ended earlier would leave its batch alone until then.
+RING_SECONDS = ENV.lease_seconds
 ORDINARY, SOON, HOOKS = (queue.name for queue in settings.CELERY_TASK_QUEUES)
 LOOK_SECONDS = 1.0  # between two looks for single messages that wait
 

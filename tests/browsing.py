@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 import requests
@@ -97,12 +97,14 @@ class Watched:
         wider: int = self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         return wider
 
-    def violations(self) -> list[str]:
-        """What axe finds on it, a line each: WCAG to level AA and good practice. Frames are pages of their own."""
+    def violations(self, impacts: Container[str] = ("minor", "moderate", "serious", "critical")) -> list[str]:
+        """What axe finds on it, a line each: WCAG to level AA and good practice, as far as its impact is one of
+        `impacts`. Frames are pages of their own."""
         found = Axe().run(self.page, options={"resultTypes": ["violations"], "iframes": False}).response["violations"]
         return [
             f"{violation['id']}: {violation['help']} — {node['html'][:200]} {node['failureSummary'][:300]}"
             for violation in found
+            if violation["impact"] in impacts
             for node in violation["nodes"]
         ]
 

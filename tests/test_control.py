@@ -11,7 +11,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.utils import timezone
 
-from newsletter import deliveries, invariants, scheduling, sending, stats
+from newsletter import deliveries, invariants, scheduling, sending, stats, tasks
 from newsletter.models import Attempt, Batch, Delivery, Dispatch
 from newsletter.settings import ENV
 from newsletter.transports import Outcome, Result
@@ -162,3 +162,12 @@ def test_a_spread_send_rings_its_batches_one_after_the_other(monkeypatch: pytest
     assert dt.timedelta(minutes=85) < starts[-1] - starts[0] < dt.timedelta(minutes=95)
     Batch.objects.update(due_at=timezone.now() - dt.timedelta(seconds=1))
     assert len(scheduling.to_ring()) == 3
+
+
+def test_a_ring_lives_until_its_batch_is_rung_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a send that takes longer than its rings live would stand still until then."""
+    rings: list[dict[str, object]] = []
+    monkeypatch.setattr(tasks.send_batch, "apply_async", lambda _, **how: rings.append(how))
+    make_dispatch(make_newsletter(), readers=1)
+    tasks.tick()
+    assert [ring["expires"] for ring in rings] == [ENV.lease_seconds]
