@@ -157,6 +157,7 @@ def test_an_editor_makes_a_hook_tries_it_and_reads_the_answer(
             for width in WIDTHS:
                 for scheme in SCHEMES:
                     watched.show_at(width=width, scheme=scheme)
+                    page.evaluate("dark => document.documentElement.classList.toggle('dark', dark)", scheme == "dark")
                     watched.shoot(folder, f"{name}-{width}-{scheme}")
                     assert watched.overflow() == 0, (name, width)
             watched.show_at(width="desktop", scheme="light")

@@ -60,7 +60,7 @@ class Migration(migrations.Migration):
             name='Call',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('status', models.CharField(choices=[('waiting', 'Waiting'), ('calling', 'Calling'), ('accepted', 'Accepted'), ('given_up', 'given up')], default='waiting', max_length=8)),
+                ('status', models.CharField(choices=[('waiting', 'Waiting'), ('calling', 'Calling'), ('accepted', 'Accepted'), ('given_up', 'Given up')], default='waiting', max_length=8)),
                 ('due_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
                 ('tries', models.PositiveSmallIntegerField(default=0, help_text='Since it was asked for last.')),
                 ('number', models.PositiveIntegerField(default=0, help_text='Of the latest try, over all times.')),

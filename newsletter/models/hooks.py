@@ -121,7 +121,7 @@ class Call(models.Model):
         WAITING = "waiting"
         CALLING = "calling"
         ACCEPTED = "accepted"
-        GIVEN_UP = "given_up", "given up"
+        GIVEN_UP = "given_up", "Given up"
 
     hook = models.ForeignKey(Hook, models.CASCADE, related_name="calls", db_index=False)
     occurrence = models.ForeignKey(Occurrence, models.CASCADE, related_name="calls")

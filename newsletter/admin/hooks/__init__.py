@@ -87,7 +87,7 @@ class HookAdmin(base.ModelAdmin[Hook]):
     @admin.display(description="secret")
     def shown_secret(self, row: Hook) -> str:
         """What its calls are signed with, for whoever makes the receiver."""
-        return format_html('<code class="break-all">{}</code><br>{}', row.secret, BELOW)
+        return format_html('<code class="desk-secret">{}</code><br>{}', row.secret, BELOW)
 
     def get_fields(self, request: HttpRequest, obj: Hook | None = None) -> Any:
         """With the secret, for who may change it."""
