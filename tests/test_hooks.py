@@ -523,7 +523,12 @@ def test_the_embedded_worker_calls_while_a_dead_receiver_hangs(receiver: Receive
         occurring.try_out(make_hook(dead.url, name="Dead"))
         occurring.try_out(make_hook(receiver.url))
         stop = threading.Event()
-        worker = threading.Thread(target=tasks.work, args=(stop,), kwargs={"seconds_between_looks": 0.02})
+
+        def work() -> None:
+            tasks.work(stop, seconds_between_looks=0.02)
+            connection.close()
+
+        worker = threading.Thread(target=work)
         worker.start()
         until(lambda: dead.received, "the dead receiver is called")
         until(lambda: receiver.received, "the other one is called")
