@@ -157,6 +157,7 @@ def test_an_editor_makes_a_hook_tries_it_and_reads_the_answer(
             for width in WIDTHS:
                 for scheme in SCHEMES:
                     watched.show_at(width=width, scheme=scheme)
+                    page.evaluate("dark => document.documentElement.classList.toggle('dark', dark)", scheme == "dark")
                     watched.shoot(folder, f"{name}-{width}-{scheme}")
                     assert watched.overflow() == 0, (name, width)
             watched.show_at(width="desktop", scheme="light")
@@ -177,7 +178,7 @@ def test_an_editor_makes_a_hook_tries_it_and_reads_the_answer(
         look("hook-new")
         page.get_by_role("button", name="Send a test").click()
         expect(page.get_by_text("Thank you")).to_be_visible()
-        expect(page.locator(".desk-badge")).to_have_text("Accepted")
+        expect(page.locator(".desk-badge")).to_have_text("accepted")
         look("call-accepted")
         receiver.answer = say(500, b"Out of order")
         page.get_by_role("button", name="Send again").click()

@@ -9,13 +9,16 @@ import ssl
 import time
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from newsletter.hooks import calling, destinations, signing
+from newsletter.models import Occurrence
 from newsletter.settings import ENV
+from tests.conftest import ROOT
 from tests.hook_receiver import Answer, Received, Receiver, endless, hang_up, receiving, say, wait_for_release
 
 
@@ -105,7 +108,7 @@ def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch
         (429, "120", 120),
         (503, "7", 7),
         (429, "999999999999", 86_400),
-        (429, "in five minutes", 300),
+        (429, "in five minutes, as a date", 300),
         (429, "Wed, 21 Oct 2015 07:28:00 GMT", 0),
         (429, "soon", None),
         (429, "", None),
@@ -114,7 +117,7 @@ def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch
 )
 @pytest.mark.usefixtures("private")
 def test_a_wait_that_is_asked_for_is_read(status: int, header: str, seconds: int | None) -> None:
-    if header == "in five minutes":
+    if header.startswith("in five minutes"):
         header = format_datetime(dt.datetime.now(dt.UTC) + dt.timedelta(minutes=5), usegmt=True)
     with receiving(say(status, Retry_After=header)) as receiver:
         found = post(receiver).retry_after
@@ -231,3 +234,19 @@ def test_the_signature_is_the_one_of_the_specifications_example() -> None:
         "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}', ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]
     )
     assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+def test_the_lines_of_python_in_the_docs_verify_a_call_and_refuse_a_changed_or_an_old_one() -> None:
+    page = (ROOT / "docs" / "webhooks.md").read_text()
+    shown: dict[str, Any] = {}
+    exec(page.partition("```python\n")[2].partition("```")[0], shown)
+    secret, now = signing.new_secret(), int(time.time())
+    headers = signing.headers("msg_1", now, b"{}", [signing.new_secret(), secret])
+    assert shown["is_genuine"](secret, headers, b"{}")
+    assert not shown["is_genuine"](secret, headers, b"{ }")
+    assert not shown["is_genuine"](secret, signing.headers("msg_1", now - 400, b"{}", [secret]), b"{}")
+
+
+def test_every_kind_is_in_the_docs() -> None:
+    page = (ROOT / "docs" / "webhooks.md").read_text()
+    assert [kind.value for kind in Occurrence.Kind if f"`{kind.value}`" not in page] == []

@@ -39,7 +39,7 @@ class Hook(models.Model):
     failures = models.PositiveIntegerField(default=0, editable=False, help_text="In a row.")
     failing_since = models.DateTimeField(null=True, editable=False)
     last_failure = models.CharField(max_length=300, blank=True, default="", editable=False)
-    succeeded_at = models.DateTimeField(null=True, editable=False)
+    succeeded_at = models.DateTimeField("last success", null=True, editable=False)
     rests_until = models.DateTimeField(null=True, editable=False, help_text="Not called before.")
     disabled_at = models.DateTimeField(null=True, editable=False)
     disabled_reason = models.CharField(max_length=300, blank=True, default="", editable=False)
@@ -121,7 +121,7 @@ class Call(models.Model):
         WAITING = "waiting"
         CALLING = "calling"
         ACCEPTED = "accepted"
-        GIVEN_UP = "given_up", "given up"
+        GIVEN_UP = "given_up", "Given up"
 
     hook = models.ForeignKey(Hook, models.CASCADE, related_name="calls", db_index=False)
     occurrence = models.ForeignKey(Occurrence, models.CASCADE, related_name="calls")

@@ -54,7 +54,8 @@ def state_of(hook: Hook) -> tuple[str, str]:
     if hook.disabled_at:
         return "switched off", "danger"
     if hook.failing_since:
-        return f"failing for {timesince(hook.failing_since, depth=1)}", "warning"
+        since = timesince(hook.failing_since, depth=1)
+        return ("failing" if since.startswith("0") else f"failing for {since}"), "warning"
     return ("works", "success") if hook.succeeded_at else ("not called yet", "info")
 
 

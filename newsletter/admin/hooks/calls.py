@@ -48,7 +48,7 @@ class CallAdmin(base.LargeModelAdmin[Call]):
     def state(self, call: Call) -> str:
         """Where it stands."""
         kind = _badge(call)
-        return format_html('<span class="desk-badge" data-kind="{}">{}</span>', kind, call.get_status_display())
+        return format_html('<span class="desk-badge" data-kind="{}">{}</span>', kind, call.get_status_display().lower())
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """What happens makes one."""
