@@ -199,9 +199,7 @@ def _ask_again(batch: Batch, attempt: Attempt, *, stopping: Callable[[], bool]) 
                 break
     finally:
         _keep_trying(
-            lambda: deliveries.note_repeated(
-                attempt, outcomes, all_asked=not calls, retry_seconds=ENV.retry_seconds
-            )
+            lambda: deliveries.note_repeated(attempt, outcomes, all_asked=not calls, retry_seconds=ENV.retry_seconds)
         )
 
 

@@ -94,7 +94,9 @@ def send_again(dispatch: Dispatch) -> None:
 def statuses(dispatch: Dispatch) -> dict[str, int]:
     report = stats.count(dispatch)
     assert stats.sums_agree(report)
-    return {status: report[status] for status in ("queued", "sending", "sent", "failed", "unconfirmed") if report[status]}
+    return {
+        status: report[status] for status in ("queued", "sending", "sent", "failed", "unconfirmed") if report[status]
+    }
 
 
 def in_doubt(dispatch: Dispatch, keeping: Keeping) -> None:

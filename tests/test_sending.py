@@ -643,7 +643,15 @@ def test_a_single_message_that_nobody_takes_goes_between_the_chunks_of_a_large_s
 
     sink.answers["message"] = at_the_first_message(ask)
     tasks.send_batch(large.batches.get().pk)
-    assert [b"Please confirm" in mail.raw for mail in sink.messages()] == [False, False, True, False, False, False, False]
+    assert [b"Please confirm" in mail.raw for mail in sink.messages()] == [
+        False,
+        False,
+        True,
+        False,
+        False,
+        False,
+        False,
+    ]
 
 
 def test_a_single_message_that_fails_does_not_stop_a_large_send(
