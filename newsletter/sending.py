@@ -50,9 +50,9 @@ def send_batch(
     """Send what is due of `batch`, unless another worker holds it.
 
     Ends when nothing is due, the dispatch is no longer SENDING, TASK_SECONDS have passed or `stopping()`; the
-    chunk in hand is always finished. Where a rate leaves no room it waits, holding its lease; where the other side rests
-    the batch is given back until then, and nothing is claimed for nothing. `between` is called before each chunk: what
-    cannot wait goes first. Safe to call twice, at once or later.
+    chunk in hand is always finished. Where a rate leaves no room it waits, holding its lease; where the other side
+    rests the batch is given back until then, and nothing is claimed for nothing. `between` is called before each chunk:
+    what cannot wait goes first. Safe to call twice, at once or later.
     """
     if not _take_lease(batch):
         return Sent()

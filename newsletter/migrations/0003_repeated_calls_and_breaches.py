@@ -28,7 +28,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='dispatch',
             name='failures_looked_into',
-            field=models.PositiveIntegerField(default=0, help_text='At how many they were told apart by domain.'),
+            field=models.PositiveIntegerField(default=0, help_text='At how many they were looked into.'),
         ),
         migrations.AddField(
             model_name='dispatch',
