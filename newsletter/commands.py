@@ -163,12 +163,14 @@ def find_issue(text: str) -> Issue:
 
 
 def progress_bar() -> Progress:
-    """A progress bar on stderr, seen only where stderr is a terminal; used as a context manager."""
+    """A progress bar on stderr, seen only where stderr is a terminal; used as a context manager. Behind it stands what
+    the task's field `said` has."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[said]}"),
         console=Console(stderr=True),
         transient=True,
         disable=not sys.stderr.isatty(),

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import re
 
 import pytest
 from django.core import mail
+from django.core.cache import cache
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.utils import timezone
 
 from newsletter import deliveries, invariants, scheduling, sending, stats, tasks
+from newsletter.admin.dispatches import progress
+from newsletter.management.commands import send_issue
 from newsletter.models import Attempt, Batch, Delivery, Dispatch
 from newsletter.settings import ENV
 from newsletter.transports import Outcome, Result
 from tests.making import make_dispatch, make_issue, make_newsletter, make_reader
+from tests.test_admin_issues import signed_in, text
 
 pytestmark = pytest.mark.django_db
 
@@ -106,7 +111,7 @@ def test_too_many_failures_pause_and_a_resumed_dispatch_goes_on_until_as_many_mo
     def fail(pks: list[int]) -> None:
         Delivery.objects.filter(pk__in=pks).update(status="failed", tries=1)
 
-    fail(rows[:20])
+    fail(rows[:19])
     scheduling.check()
     assert status_of(dispatch) == Status.SENDING
     fail(rows[:21])
@@ -171,3 +176,91 @@ def test_a_ring_lives_until_its_batch_is_rung_again(monkeypatch: pytest.MonkeyPa
     make_dispatch(make_newsletter(), readers=1)
     tasks.tick()
     assert [ring["expires"] for ring in rings] == [ENV.lease_seconds]
+
+
+def fill(dispatch: Dispatch, statuses: dict[str, tuple[int, str]]) -> None:
+    """Give so many of its queued deliveries each status, and their readers addresses at that domain."""
+    for status, (number, domain) in statuses.items():
+        rows = dispatch.deliveries.filter(status="queued").order_by("pk")[:number]
+        for row in rows.select_related("subscriber"):
+            assert row.subscriber is not None
+            row.subscriber.address_key = f"reader{row.pk}@{domain}"
+            row.subscriber.save(update_fields=["address_key"])
+            Delivery.objects.filter(pk=row.pk).update(status=status, tries=1, settled_at=timezone.now())
+    sent = dispatch.deliveries.filter(status="sent").count()
+    Attempt.objects.filter(batch__dispatch=dispatch).delete()
+    attempt_on(Batch.objects.filter(dispatch=dispatch).earliest("number"), accepted=sent)
+
+
+def test_a_domain_that_refuses_pauses_though_the_rest_goes_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduling.ticking, "FAILURES_TO_PAUSE", 3)
+    dispatch = make_dispatch(make_newsletter(), readers=90)
+    fill(dispatch, {"failed": (2, "big.example"), "sent": (80, "other.example")})
+    scheduling.check()
+    assert status_of(dispatch) == Status.SENDING, "too few to tell"
+    fill(dispatch, {"failed": (1, "big.example")})
+    scheduling.check()
+    assert status_of(dispatch) == Status.PAUSED
+    assert dispatch.pause_reason.startswith("big.example refuses this: 3 of 3 mails tried there, more than 5%.")
+    scheduling.resume(dispatch)
+    fill(dispatch, {"sent": (1, "big.example")})
+    scheduling.check()
+    assert status_of(dispatch) == Status.SENDING, "the author took note of these"
+
+
+def test_a_domain_that_takes_nearly_everything_does_not_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduling.ticking, "FAILURES_TO_PAUSE", 3)
+    dispatch = make_dispatch(make_newsletter(), readers=70)
+    fill(dispatch, {"failed": (3, "big.example"), "sent": (57, "big.example")})
+    scheduling.check()
+    assert status_of(dispatch) == Status.SENDING
+    fill(dispatch, {"failed": (1, "big.example"), "sent": (5, "other.example")})
+    scheduling.check()
+    assert status_of(dispatch) == Status.PAUSED
+
+
+def test_refusals_are_told_apart_by_domain_only_when_there_are_more_of_them() -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=1)
+    assert scheduling.ticking._have_grown(dispatch, 20)
+    assert not scheduling.ticking._have_grown(dispatch, 20)
+    assert not scheduling.ticking._have_grown(dispatch, 21)
+    assert scheduling.ticking._have_grown(dispatch, 23)
+
+
+def test_the_first_page_and_the_dispatch_say_that_it_does_not_add_up() -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=2)
+    desk = signed_in("editor")
+    assert "does not add up" not in text(desk.get("/admin/"))
+    Delivery.objects.filter(pk=Delivery.objects.earliest("pk").pk).delete()
+    scheduling.check()
+    for page in ("/admin/", f"/admin/newsletter/dispatch/{dispatch.pk}/change/"):
+        shown = text(desk.get(page))
+        assert "does not add up" in shown
+        assert "2 candidates only 1 deliveries" in shown
+    scheduling.resume(dispatch)
+    assert "does not add up" not in text(desk.get("/admin/"))
+
+
+def test_a_pause_by_hand_is_no_breach() -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=1)
+    scheduling.pause(dispatch, "A wrong link.")
+    assert "does not add up" not in text(signed_in("editor").get("/admin/"))
+
+
+def test_the_first_page_says_that_all_sending_is_halted() -> None:
+    make_newsletter()
+    scheduling.halt("The relay was sold.")
+    shown = text(signed_in("editor").get("/admin/"))
+    assert "All sending is halted." in shown
+    assert "The relay was sold." in shown
+
+
+def test_progress_says_how_many_how_quickly_and_what_went_wrong() -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=4)
+    fill(dispatch, {"sent": (2, "readers.example"), "failed": (1, "readers.example")})
+    Attempt.objects.update(accepted=200, finished_at=timezone.now())
+    Dispatch.objects.update(started_at=timezone.now() - dt.timedelta(seconds=10))
+    dispatch.refresh_from_db()
+    cache.clear()
+    said = send_issue._line(dispatch, progress.live(dispatch), stats.put_off(dispatch))
+    assert re.fullmatch(r"3 of 4; 1 refused; (19|20) a second, about a second left", said)

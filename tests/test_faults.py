@@ -118,10 +118,10 @@ def test_a_worker_asked_to_stop_finishes_its_chunk_and_leaves_no_doubt(
 def test_a_confirmation_goes_out_in_the_middle_of_a_large_send(start: Start, programs: list[tuple[str, ...]]) -> None:
     """Every worker is busy with batches that last longer than anybody would wait."""
     weekly = make_newsletter()
-    for _ in range(600):
+    for _ in range(800):
         make_reader(weekly)
     with SmtpSink(answers={"message": lambda _: time.sleep(0.1)}) as sink:
-        settings = {**QUICK, "SMTP_URL": sink.url, "BATCH_SIZE": "120", "SMTP_CONNECTIONS": "1", "LEASE_SECONDS": "30"}
+        settings = {**QUICK, "SMTP_URL": sink.url, "BATCH_SIZE": "100", "SMTP_CONNECTIONS": "1", "LEASE_SECONDS": "30"}
         dispatch = scheduling.schedule(make_issue(weekly))
         for command in programs:
             start(*command, **settings)
@@ -129,7 +129,7 @@ def test_a_confirmation_goes_out_in_the_middle_of_a_large_send(start: Start, pro
         person = make_subscriber("asks@readers.example")
         scheduling.send_single(person, weekly, subject="Please confirm", body="Hello.")
         asked = time.monotonic()
-        until(lambda: sink.count(person.address) == 1, "the confirmation", seconds=15)
+        until(lambda: sink.count(person.address) == 1, "the confirmation", seconds=10)
         took = time.monotonic() - asked
         left = dispatch.deliveries.filter(status="queued").count()
     assert left > 100, f"it came after {took:.1f} s, when nearly everything was sent"

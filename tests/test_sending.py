@@ -697,3 +697,19 @@ def test_a_single_message_that_fails_does_not_stop_a_large_send(
     assert statuses(large) == {"sent": 2}
     assert statuses(single) == {"queued": 1}
     assert scheduling.waiting_singles() == [], "it is rung again by and by"
+
+
+def test_what_was_refused_is_tried_again_and_nothing_else(sink: SmtpSink) -> None:
+    weekly = make_newsletter()
+    make_reader(weekly, "once-refuse550-ann@readers.example")
+    make_reader(weekly, "once-lose-after-dot-bob@readers.example")
+    make_reader(weekly, "eve@readers.example")
+    dispatch = make_dispatch(weekly)
+    send(dispatch)
+    assert statuses(dispatch) == {"sent": 1, "failed": 1, "unconfirmed": 1}
+    scheduling.finish()
+    assert scheduling.retry_failed(dispatch) == 1
+    assert dispatch.status == Dispatch.Status.SENDING
+    send(dispatch)
+    assert statuses(dispatch) == {"sent": 2, "unconfirmed": 1}
+    assert sink.count("eve@readers.example") == 1

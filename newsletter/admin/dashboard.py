@@ -17,7 +17,7 @@ from django.urls import reverse
 from newsletter import counting
 from newsletter.admin.dispatches import progress
 from newsletter.admin.site import may_view
-from newsletter.models import Attempt, Dispatch, Issue, Newsletter
+from newsletter.models import Attempt, Dispatch, Halt, Issue, Newsletter
 from subscribers.models import Subscription
 
 SHOWN = 4  # newsletters that the page goes into; whoever has more goes through their list
@@ -59,8 +59,17 @@ class Step:
     url: str
 
 
+@dataclass(frozen=True)
+class Alarm:
+    """What nobody on this page may overlook; `url` leads to it, or is ""."""
+
+    title: str
+    sentence: str
+    url: str = ""
+
+
 def fill(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """`context` of the first page with `glances`, `running`, `more` (newsletters not shown) and `step`."""
+    """`context` of the first page with `alarms`, `glances`, `running`, `more` (newsletters not shown) and `step`."""
     if not may_view(request, "newsletter.newsletter"):
         return context
     newsletters = list(_newsletters()[: SHOWN + 1])
@@ -72,11 +81,26 @@ def fill(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     running = list(_dispatches().filter(status__in=RUNNING).order_by("pk")[:SHOWN])
     return {
         **context,
+        "alarms": _alarms(),
         "glances": _glances(request, newsletters[:SHOWN]),
         "running": [Running(dispatch, *_progress(dispatch, number)) for dispatch, number in _accepted(running)],
         "more": len(newsletters) > SHOWN,
         "step": first if not newsletters and request.user.has_perm("newsletter.add_newsletter") else None,
     }
+
+
+def _alarms() -> list[Alarm]:
+    """That all sending is halted, and each dispatch that stopped because its sums or accepts do not hold."""
+    halted = [Alarm("All sending is halted.", halt.reason) for halt in Halt.objects.order_by("pk")]
+    stopped = Dispatch.objects.live().filter(breached=True).select_related("issue", "newsletter").order_by("-pk")
+    return halted + [
+        Alarm(
+            f"{dispatch.issue or 'A single message'} is stopped: it does not add up.",
+            dispatch.pause_reason,
+            reverse("admin:newsletter_dispatch_change", args=[dispatch.pk]) if dispatch.issue_id else "",
+        )
+        for dispatch in stopped[:SHOWN]
+    ]
 
 
 def _newsletters() -> QuerySet[Any]:

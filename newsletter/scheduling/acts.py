@@ -149,7 +149,8 @@ def resume(dispatch: Dispatch) -> None:
     to = Status.SENDING if ready.exists() else Status.PREPARING
     seen = Delivery.objects.filter(dispatch=dispatch, status=Delivery.Status.FAILED).count()
     with transaction.atomic():
-        _move(dispatch, (Status.PAUSED,), to, "It is not paused.", pause_reason="", failures_seen=seen)
+        taken_note = {"failures_seen": seen, "failures_seen_at": Now(), "breached": False}
+        _move(dispatch, (Status.PAUSED,), to, "It is not paused.", pause_reason="", **taken_note)
         deliveries.count_anew(dispatch)
 
 

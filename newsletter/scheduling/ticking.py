@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from collections import Counter
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
@@ -25,6 +26,7 @@ PATIENCE, FEW = dt.timedelta(seconds=1), 10  # for single messages that nobody t
 MOST_ASKED = 500  # attempts that one look goes into
 # More new failures than this, and more than this share of what was tried: something is wrong with us, not with readers.
 FAILURES_TO_PAUSE, FAILING_SHARE = 20, 0.05
+DOMAINS_LOOKED_AT = 10
 
 
 class NobodyThere(RuntimeError):
@@ -156,19 +158,54 @@ def check() -> None:
 
 def _pause_where_too_many_fail(dispatch: Dispatch) -> None:
     failed = Delivery.objects.filter(dispatch=dispatch, status=Delivery.Status.FAILED).count() - dispatch.failures_seen
-    if failed <= FAILURES_TO_PAUSE:
+    if failed < FAILURES_TO_PAUSE:
         return
     tried = failed + invariants.accepted(dispatch)
-    if failed > tried * FAILING_SHARE:
+    reason = ""
+    if failed > FAILURES_TO_PAUSE and failed > tried * FAILING_SHARE:
         reason = (
             f"{failed:,} of {tried:,} mails tried were refused, more than {FAILING_SHARE:.0%}: see why in the report."
         )
-        if pause_if_running(dispatch, reason):
-            alerts.alert(f"{dispatch} is paused", reason)
+    elif _have_grown(dispatch, failed + dispatch.failures_seen):
+        reason = _refusing_domain(dispatch)
+    if reason and pause_if_running(dispatch, reason):
+        alerts.alert(f"{dispatch} is paused", reason)
+
+
+def _have_grown(dispatch: Dispatch, failures: int) -> bool:
+    """Whether there are a tenth more `failures` than when they were told apart the last time; true for one of two."""
+    before = failures - max(1, failures // 10)
+    row = Dispatch.objects.filter(pk=dispatch.pk, failures_looked_into__lte=before)
+    return bool(row.update(failures_looked_into=failures))
+
+
+def _refusing_domain(dispatch: Dispatch) -> str:
+    """Which domain refuses this dispatch though others do not, in a sentence, or "".
+
+    Only what was refused is read whole; of what else a domain got no more than would acquit it.
+    """
+    rows = Delivery.objects.filter(dispatch=dispatch, subscriber__isnull=False).order_by()
+    if dispatch.failures_seen_at:
+        rows = rows.filter(settled_at__gt=dispatch.failures_seen_at)
+    refused = rows.filter(status=Delivery.Status.FAILED).values_list("subscriber__address_key", flat=True)
+    by_domain = Counter(key.rpartition("@")[2] for key in refused.iterator())
+    for domain, failed in by_domain.most_common(DOMAINS_LOOKED_AT):
+        if failed < FAILURES_TO_PAUSE:
+            break
+        enough = round(failed / FAILING_SHARE) - failed
+        taken = rows.filter(status=Delivery.Status.SENT, subscriber__address_key__endswith=f"@{domain}")
+        sent = taken[:enough].count()
+        if sent < enough:
+            return (
+                f"{domain} refuses this: {failed:,} of {failed + sent:,} mails tried there, more than"
+                f" {FAILING_SHARE:.0%}. See why in the report."
+            )
+    return ""
 
 
 def _stop(dispatch: Dispatch, found: list[str]) -> None:
     if pause_if_running(dispatch, " ".join(found)):
+        Dispatch.objects.filter(pk=dispatch.pk, status=Status.PAUSED).update(breached=True)
         alerts.alert(f"{dispatch} is stopped", " ".join(found))
 
 

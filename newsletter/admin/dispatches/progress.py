@@ -123,7 +123,7 @@ def _percent(dispatch: Dispatch, through: int, deliveries: int) -> int:
 
 def _span(seconds: float) -> str:
     if seconds < 90:
-        return f"{max(1, round(seconds)):,} seconds"
+        return f"{round(seconds)} seconds" if seconds >= 1.5 else "a second"
     if seconds < 5400:
         return f"{round(seconds / 60):,} minutes"
     return f"{round(seconds / 3600):,} hours"

@@ -11,6 +11,7 @@ from django.utils.dateparse import parse_datetime
 from kombu.exceptions import OperationalError
 
 from newsletter import commands, scheduling, stats, tasks
+from newsletter.admin.dispatches import progress
 from newsletter.celery import app
 from newsletter.commands import Answer
 from newsletter.management.commands.issue_report import report_text
@@ -22,6 +23,7 @@ RUNNING = {Status.SCHEDULED.value, Status.PREPARING.value, Status.SENDING.value}
 PATIENCE = 15.0  # seconds without a step forward before this process takes part in the sending
 WAIT_FOR_LATER = 60.0  # seconds to stay once all that is left is mail that the relay put off
 SECONDS_BETWEEN_LINES = 5.0  # of progress, where no bar can be drawn
+WORDS = {"failed": "refused", "unconfirmed": "in doubt", "skipped": "skipped"}
 
 
 class Command(commands.Command):
@@ -74,10 +76,11 @@ class Command(commands.Command):
         moved_at, seen, line_at = time.monotonic(), -1, time.monotonic()
         try:
             with commands.progress_bar() as bar:
-                task = bar.add_task(f"Sending “{issue.title}”", total=None)
+                task = bar.add_task(f"Sending “{issue.title}”", total=None, said="")
                 while dispatch.status in RUNNING:
-                    settled, total = _progress(dispatch)
-                    bar.update(task, completed=settled, total=total)
+                    live = progress.live(dispatch)
+                    settled = live["numbers"]["through"]
+                    bar.update(task, completed=settled, total=_total(dispatch, live), said=_details(live))
                     if settled != seen:
                         moved_at, seen = time.monotonic(), settled
                     if worker is None and time.monotonic() - moved_at > PATIENCE:
@@ -85,13 +88,11 @@ class Command(commands.Command):
                         worker = _start_working(stop)
                     if not sys.stderr.isatty() and time.monotonic() - line_at > SECONDS_BETWEEN_LINES:
                         line_at = time.monotonic()
-                        self._say(_line(settled, total, stats.put_off(dispatch)), quiet=quiet)
+                        self._say(_line(dispatch, live, stats.put_off(dispatch)), quiet=quiet)
                     if time.monotonic() - moved_at > WAIT_FOR_LATER and stats.put_off(dispatch)["only"]:
                         break
                     time.sleep(0.1)
                     dispatch.refresh_from_db()
-                settled, total = _progress(dispatch)
-                bar.update(task, completed=settled, total=total)
         except KeyboardInterrupt:
             raise CommandError(
                 f"Stopped watching; what is left stays queued. `manage.py send_issue {issue.pk}` goes on with it,"
@@ -120,21 +121,26 @@ def _moment(text: str | None) -> dt.datetime | None:
     return moment
 
 
-def _line(settled: int, total: int | None, put_off: dict[str, Any]) -> str:
-    """Progress in words."""
+def _line(dispatch: Dispatch, live: dict[str, Any], put_off: dict[str, Any]) -> str:
+    """Progress in words: `1,200 of 5,000; 3 refused; 310 a second, about 12 seconds left`."""
+    total = _total(dispatch, live)
     if total is None:
         return "Preparing …"
-    waiting = f"; {put_off['deliveries']:,} were put off: {put_off['reply']}" if put_off["deliveries"] else ""
-    return f"{settled:,} of {total:,}{waiting}"
+    waiting = f"{put_off['deliveries']:,} were put off: {put_off['reply']}" if put_off["deliveries"] else ""
+    return "; ".join(filter(None, [f"{live['numbers']['through']:,} of {total:,}", _details(live), waiting]))
 
 
-def _progress(dispatch: Dispatch) -> tuple[int, int | None]:
-    """How many deliveries need nothing more, of how many; None before the snapshot."""
-    if dispatch.candidates is None:
-        return 0, None
-    waiting = dispatch.deliveries.filter(status__in=("queued", "sending")).count()
-    total = dispatch.candidates - sum(dispatch.exclusions.values())
-    return total - waiting, total
+def _details(live: dict[str, Any]) -> str:
+    """What became of those that are through, where it is not simply sent, and how quickly it goes."""
+    numbers = live["numbers"]
+    states = [f"{numbers[status]:,} {word}" for status, word in WORDS.items() if numbers[status]]
+    return "; ".join(filter(None, [", ".join(states), live["pace"]]))
+
+
+def _total(dispatch: Dispatch, live: dict[str, Any]) -> int | None:
+    """How many deliveries there are; None before the snapshot."""
+    total: int = live["numbers"]["deliveries"]
+    return None if dispatch.snapshot_at is None else total
 
 
 def _workers_answer() -> bool:

@@ -27,7 +27,7 @@ class Command(commands.Command):
         """Import the file and count; the first rejected rows are listed, in JSON all of them."""
         newsletter = commands.find_newsletter(options["newsletter"])
         with commands.progress_bar() as bar:
-            task = bar.add_task("Importing", total=None)
+            task = bar.add_task("Importing", total=None, said="")
             report = importing.import_file(
                 options["file"],
                 newsletter,
