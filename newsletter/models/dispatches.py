@@ -278,8 +278,10 @@ class Delivery(models.Model):
     reply = models.CharField(max_length=300, blank=True, default="", help_text="The relay's or provider's last answer.")
     provider_id = models.CharField(max_length=200, blank=True, default="")
     settled_at = models.DateTimeField(null=True, help_text="When it reached the status it has.")
-    opened_at = models.DateTimeField(null=True)
-    clicked_at = models.DateTimeField(null=True)
+    opened_at = models.DateTimeField(null=True, help_text="First opened by a person.")
+    clicked_at = models.DateTimeField(null=True, help_text="First clicked by a person.")
+    any_open_at = models.DateTimeField(null=True, help_text="First opened by whoever or whatever.")
+    any_click_at = models.DateTimeField(null=True, help_text="First clicked by whoever or whatever.")
     unsubscribed_at = models.DateTimeField(null=True)
 
     objects = DeliveryQuerySet.as_manager()

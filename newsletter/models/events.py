@@ -19,21 +19,67 @@ class Event(models.Model):
         OPEN = "open"
         CLICK = "click"
         UNSUBSCRIBE = "unsubscribe"
+        ACCEPTED = "accepted"
+        DELIVERED = "delivered"
+        DEFERRED = "deferred"
+        BOUNCE = "bounce"
+        COMPLAINT = "complaint"
+
+    class Judged(models.TextChoices):
+        PERSON = "person"
+        MACHINE = "machine"
+        UNKNOWN = "unknown"
 
     kind = models.CharField(max_length=11, choices=Kind)
     at = models.DateTimeField(db_default=Now())
-    newsletter = models.ForeignKey(Newsletter, models.CASCADE, null=True)
-    # None for anonymous tracking; the rows outlive the delivery and the reader.
-    dispatch = models.ForeignKey(Dispatch, models.SET_NULL, null=True, related_name="events")
-    delivery = models.ForeignKey(Delivery, models.SET_NULL, null=True, related_name="events")
-    subscriber = models.ForeignKey(Subscriber, models.SET_NULL, null=True, related_name="events")
+    # Whatever comes may come again: the same hit or notice has the same key and is one row.
+    key = models.UUIDField(null=True, unique=True)
+    source = models.CharField(max_length=40, blank=True, default="", help_text="Which way it came: pixel, smtp, mail …")
+    newsletter = models.ForeignKey(Newsletter, models.CASCADE, null=True, db_index=False)
+    # None for anonymous tracking; the rows outlive the delivery and the reader. The database does not look each of
+    # these up: that would lock the rows that a send is writing.
+    dispatch = models.ForeignKey(
+        Dispatch, models.SET_NULL, null=True, related_name="events", db_index=False, db_constraint=False
+    )
+    delivery = models.ForeignKey(Delivery, models.SET_NULL, null=True, related_name="events", db_constraint=False)
+    subscriber = models.ForeignKey(Subscriber, models.SET_NULL, null=True, related_name="events", db_constraint=False)
     url = models.TextField(blank=True, default="", help_text="Where a click led.")
     method = models.CharField(max_length=7, blank=True, default="")
     agent = models.CharField(max_length=300, blank=True, default="", help_text="The User-Agent header, cut.")
     network = models.CharField(max_length=43, blank=True, default="", help_text="The sender's network: /24 or /48.")
+    prefetch = models.BooleanField(default=False, help_text="The request said that nobody had asked for it yet.")
+    since_sent = models.FloatField(null=True, help_text="Seconds since the message was handed over.")
+    judged = models.CharField(max_length=7, choices=Judged, default=Judged.UNKNOWN, help_text="Who made the hit.")
+    reasons = models.CharField(max_length=200, blank=True, default="", help_text="Why it is judged so, with commas.")
+    verdict = models.CharField(max_length=12, blank=True, default="", help_text="Of a bounce: hard, soft or block.")
+    detail = models.CharField(max_length=500, blank=True, default="", help_text="What the other side said, no address.")
 
     class Meta:
         indexes: ClassVar = [models.Index(fields=["dispatch", "kind", "at"], name="event_by_dispatch")]
 
     def __str__(self) -> str:
         return f"{self.kind} at {self.at}"
+
+
+class Tally(models.Model):
+    """How many hits of one kind a dispatch has, by who made them; kept as they come, so that no report counts rows.
+
+    `url` is "" for all of them, else the link that they came by, whose `url_digest` keeps the row unique.
+    """
+
+    dispatch = models.ForeignKey(Dispatch, models.CASCADE, related_name="tallies", db_index=False)
+    kind = models.CharField(max_length=11, choices=Event.Kind)
+    judged = models.CharField(max_length=7, choices=Event.Judged)
+    url_digest = models.CharField(max_length=32, blank=True, default="")
+    url = models.TextField(blank=True, default="")
+    hits = models.PositiveIntegerField(default=0)
+    readers = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        verbose_name_plural = "tallies"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["dispatch", "kind", "judged", "url_digest"], name="one_tally_of_a_kind")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.hits} × {self.kind} by {self.judged}"
