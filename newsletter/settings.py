@@ -181,6 +181,7 @@ TOKEN_KEYS = {number: key.get_secret_value() for number, key in ENV.token_keys.i
 ADDRESS_HASH_KEY = ENV.address_hash_key.get_secret_value() or _kept_key("address_hash_key")
 DEBUG = ENV.debug
 SITE_URL = ENV.site_url
+INTAKE_DIR = ENV.data_dir / "intake"  # what came back, in files, where there is no Redis or it is away
 ALLOWED_HOSTS = sorted({_site.hostname or "", "localhost", "127.0.0.1", "[::1]"})
 CSRF_TRUSTED_ORIGINS = [f"{_site.scheme}://{_site.netloc}"]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -99,6 +100,18 @@ def _prepare(database: str, servers: list[services.Server]) -> None:
         FOLDER: str(folder),
         REDIS: found_redis.url if found_redis else "",
     }
+
+
+@pytest.fixture(autouse=True)
+def _own_intake() -> Iterator[None]:
+    """Files of what came back, of this test alone; the folder is made when something comes."""
+    from django.conf import settings
+
+    folder, before = Path(os.environ[FOLDER], f"intake-{secrets.token_hex(4)}"), settings.INTAKE_DIR
+    settings.INTAKE_DIR = folder
+    yield
+    settings.INTAKE_DIR = before
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,203 @@
+"""Entries in Redis: a stream for each channel, read by one group of consumers.
+
+What a consumer was given stays pending until it is acknowledged, which is after the database has it; what nobody
+acknowledged for IDLE_MS is given to the next who asks. Nothing is trimmed: an entry leaves when it is written down.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import redis
+from django.conf import settings
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from newsletter.intake.batch import Backlog, Batch, Channel
+
+PREFIX = "masthead-intake"
+# One name for all who take: what matters is how long an entry has been in somebody's hands, not whose they are.
+GROUP, CONSUMER = "writers", "writer"
+ENTRY, REASON = b"entry", b"reason"
+# Longer than a batch takes to be written. One that takes longer is written twice, which its keys make harmless.
+IDLE_MS = 10_000
+# An answer waits so long for Redis, and after a failure nobody asks again for REST seconds.
+CONNECT_SECONDS, ANSWER_SECONDS, REST = 0.25, 0.5, 1.0
+# Whoever drains has more patience: a thousand entries are some hundred kB.
+DRAIN_SECONDS = 10.0
+
+Given = tuple[bytes, dict[bytes, bytes]]  # an entry as Redis gives it: its number, and its fields
+
+_lock = threading.Lock()
+_rests_until = 0.0
+
+
+class Away(Exception):
+    """There is no Redis, or it does not answer, or it is left in peace since it did not a moment ago."""
+
+
+def named() -> bool:
+    """Whether there is a Redis at all."""
+    return bool(settings.ENV.redis_url)
+
+
+def put(channel: Channel, lines: Sequence[bytes]) -> None:
+    """Append `lines` in one round trip. Raises Away where it is not known that Redis has them all."""
+    client = _quick_client()
+    try:
+        if len(lines) == 1:
+            client.xadd(_key(channel), {ENTRY: lines[0]})
+        else:
+            with client.pipeline(transaction=False) as pipeline:
+                for line in lines:
+                    pipeline.xadd(_key(channel), {ENTRY: line})
+                pipeline.execute()
+    except (redis.RedisError, OSError) as error:
+        _rest(client)
+        raise Away(str(error)) from error
+
+
+def take(channel: Channel, limit: int) -> Batch | None:
+    """At most `limit` entries: first what somebody died with, else new ones. Raises Away."""
+    client = _patient_client()
+    try:
+        _make_group(client, channel)
+        entries = _left_behind(client, channel, limit) or _new(client, channel, limit)
+    except (redis.RedisError, OSError) as error:
+        raise Away(str(error)) from error
+    return _batch(client, channel, entries) if entries else None
+
+
+def waits(channel: Channel) -> int:
+    """How many entries are not yet written down, those in somebody's hands included. Raises Away."""
+    try:
+        return int(_patient_client().xlen(_key(channel)))
+    except (redis.RedisError, OSError) as error:
+        raise Away(str(error)) from error
+
+
+def look(channel: Channel) -> Backlog:
+    """What waits. Raises Away."""
+    client, key = _quick_client(), _key(channel)
+    try:
+        with client.pipeline(transaction=False) as pipeline:
+            pipeline.xlen(key)
+            pipeline.xrange(key, count=1)
+            pipeline.xlen(_aside(channel))
+            waiting, first, aside = pipeline.execute()
+    except (redis.RedisError, OSError) as error:
+        _rest(client)
+        raise Away(str(error)) from error
+    oldest = time.time() - int(first[0][0].partition(b"-")[0]) / 1000 if first else 0.0
+    return Backlog(channel, "Redis", int(waiting), max(0.0, oldest), int(aside))
+
+
+def again(channel: Channel, limit: int = 1000) -> int:
+    """Let what was set aside be taken once more; how many. Raises Away."""
+    client, moved = _patient_client(), 0
+    try:
+        while entries := _all(client.xrange(_aside(channel), count=limit)):
+            with client.pipeline(transaction=True) as pipeline:
+                for number, fields in entries:
+                    pipeline.xadd(_key(channel), {ENTRY: fields[ENTRY]})
+                    pipeline.xdel(_aside(channel), number)
+                pipeline.execute()
+            moved += len(entries)
+    except (redis.RedisError, OSError) as error:
+        raise Away(str(error)) from error
+    return moved
+
+
+def _key(channel: Channel) -> str:
+    return f"{PREFIX}:{channel}"
+
+
+def _aside(channel: Channel) -> str:
+    return f"{PREFIX}:{channel}:aside"
+
+
+def _quick_client() -> redis.Redis:
+    """For those who are waited for: one of them asks a Redis that failed, the others go on without it."""
+    global _rests_until
+    if not named():
+        raise Away("REDIS_URL names none.")
+    with _lock:
+        now = time.monotonic()
+        if now < _rests_until:
+            raise Away("Redis did not answer a moment ago.")
+        if _rests_until:
+            _rests_until = now + REST
+    return _client(settings.ENV.redis_url, CONNECT_SECONDS, ANSWER_SECONDS)
+
+
+def _patient_client() -> redis.Redis:
+    if not named():
+        raise Away("REDIS_URL names none.")
+    return _client(settings.ENV.redis_url, DRAIN_SECONDS, DRAIN_SECONDS)
+
+
+def _rest(client: redis.Redis) -> None:
+    global _rests_until
+    with _lock:
+        _rests_until = time.monotonic() + REST
+    # After a restart every kept connection is dead.
+    client.connection_pool.disconnect()
+
+
+@lru_cache(maxsize=8)
+def _client(url: str, connect_seconds: float, answer_seconds: float) -> redis.Redis:
+    return redis.Redis.from_url(
+        url,
+        socket_connect_timeout=connect_seconds,
+        socket_timeout=answer_seconds,
+        # Trying again is for the caller: a request has the spool.
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+def _make_group(client: redis.Redis, channel: Channel) -> None:
+    try:
+        client.xgroup_create(_key(channel), GROUP, id="0", mkstream=True)
+    except redis.ResponseError as error:
+        if "BUSYGROUP" not in str(error):
+            raise
+
+
+def _all(entries: Any) -> list[Given]:
+    return list(entries)
+
+
+def _left_behind(client: redis.Redis, channel: Channel, limit: int) -> list[Given]:
+    answer: Any = client.xautoclaim(_key(channel), GROUP, CONSUMER, IDLE_MS, count=limit)
+    gone = [number for number, fields in answer[1] if fields is None]  # before Redis 7, of deleted entries
+    if gone:
+        client.xack(_key(channel), GROUP, *gone)
+    return [(number, fields) for number, fields in answer[1] if fields is not None]
+
+
+def _new(client: redis.Redis, channel: Channel, limit: int) -> list[Given]:
+    answer: Any = client.xreadgroup(GROUP, CONSUMER, {_key(channel): ">"}, count=limit)
+    return list(answer[0][1]) if answer else []
+
+
+def _batch(client: redis.Redis, channel: Channel, entries: list[Given]) -> Batch:
+    numbers = [number for number, _ in entries]
+
+    def done() -> None:
+        with client.pipeline(transaction=True) as pipeline:
+            pipeline.xack(_key(channel), GROUP, *numbers)
+            pipeline.xdel(_key(channel), *numbers)
+            pipeline.execute()
+
+    def set_aside(refused: Sequence[tuple[bytes, str]]) -> None:
+        with client.pipeline(transaction=True) as pipeline:
+            for line, reason in refused:
+                pipeline.xadd(_aside(channel), {ENTRY: line, REASON: reason})
+            pipeline.execute()
+
+    # What is left is pending, and given to the next who asks once it is old enough.
+    return Batch([fields[ENTRY] for _, fields in entries], done, lambda: None, set_aside)
