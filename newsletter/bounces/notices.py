@@ -1,0 +1,88 @@
+"""Reports written for people: what the machine says in them, apart from the mail that it returns."""
+
+from __future__ import annotations
+
+import re
+
+_THING = r"(?:message|mail|e-mail)"
+# Lines by which mail systems announce the mail they return, and nothing else on them.
+_ANNOUNCED = re.compile(
+    r"^[\s>*=_.-]*(?:"
+    r"(?:(?:this|below(?: this line)?|here|the following|attached) is )?(?:an? |the )?"
+    rf"copy of (?:the|your) (?:original )?{_THING}"
+    r"(?:, including all the headers\.?)?"
+    r"|(?:start of )?(?:the )?(?:your )?(?:original|returned|undelivered|unsent|bounced|rejected|failed|included) "
+    rf"{_THING}"
+    r"(?: (?:text|headers?|body))?(?: (?:follows|(?:is )?(?:attached|below|included)|starts here|source))?"
+    rf"|{_THING}(?: (?:headers?|text|body|contents?))(?: follows?)?|{_THING} (?:follows|begins here)"
+    rf"|headers? (?:of the (?:original )?{_THING} )?follows?"
+    r"|ursprüngliche (?:nachricht|kopfzeilen)|originalnachricht|message d'origine|mensaje original|messaggio originale"
+    r"|mensagem original|исходное (?:сообщение|письмо)|元のメッセージ|原始邮件"
+    r")[\s:.,;>*=_-]*$",
+    re.IGNORECASE,
+)
+_HEADER_LINE = re.compile(r"^[\s>|]{0,8}([A-Za-z][A-Za-z0-9-]{1,50}):(?:\s|$)")
+_FOLDED = re.compile(r"^[\s>|]{0,8}[ \t]+\S")
+# Headers that only a real message has; a report's own summary has From, To, Subject, Date at most.
+_TELLING = frozenset(
+    {"received", "return-path", "message-id", "mime-version", "content-type", "dkim-signature", "x-mailer"}
+    | {
+        "content-transfer-encoding",
+        "delivered-to",
+        "authentication-results",
+        "list-unsubscribe",
+        "list-id",
+        "x-received",
+    }
+)
+_FEWEST = 3
+
+
+def divide(text: str) -> tuple[str, str]:
+    """`text` as (what the machine says, the mail it returns); the second is "" where it returns none."""
+    lines = text.splitlines()
+    cut = len(lines)
+    for index, line in enumerate(lines):
+        announced = bool(_ANNOUNCED.match(line)) and len(line) < 120
+        if (announced and any(lines[:index]) and _said_something(lines[:index])) or _starts_headers(lines, index):
+            cut = index
+            break
+    said, returned = lines[:cut], lines[cut:]
+    while returned and not _HEADER_LINE.match(returned[0]):
+        returned = returned[1:]
+    return "\n".join(said), "\n".join(
+        line.lstrip(">| \t") if line.startswith((">", "|")) else line for line in returned
+    )
+
+
+def answers_in(text: str) -> list[str]:
+    """The replies of mail servers that `text` quotes, each from its code to the end of its paragraph."""
+    return [" ".join(match[0].split()) for match in _ANSWER.finditer(text)]
+
+
+_ANSWER = re.compile(
+    r"(?:(?<=^)|(?<=[\s:;,(\[\"'>-]))[45]\d\d[ -]+(?:#?[45]\.\d{1,3}\.\d{1,3}\b|\S).{0,400}?(?=\n\s*\n|\Z)",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+def _said_something(lines: list[str]) -> bool:
+    return sum(len(line.strip()) for line in lines) > 30
+
+
+def _starts_headers(lines: list[str], start: int) -> bool:
+    """Whether a block of headers of a real message starts at line `start`."""
+    if not _HEADER_LINE.match(lines[start]):
+        return False
+    names: set[str] = set()
+    count = 0
+    for line in lines[start : start + 40]:
+        match = _HEADER_LINE.match(line)
+        if match:
+            names.add(match[1].lower())
+            count += 1
+        elif not (count and _FOLDED.match(line)):
+            break
+    return (
+        count >= _FEWEST and bool(names & _TELLING) and "final-recipient" not in names and "reporting-mta" not in names
+    )

@@ -1,0 +1,249 @@
+"""One message from the return-path mailbox: what kind it is, and what follows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from types import MappingProxyType
+from typing import Any
+
+from newsletter.bounces import answers, mime, notices, redaction, reports, statuses
+from newsletter.bounces.judging import is_hollow, says_why, weigh
+from newsletter.bounces.mime import Mail
+from newsletter.bounces.phrases.rules import any_of
+from newsletter.bounces.verdicts import Cause, Failure, Judgement, Kind, Report, Verdict
+
+_GRAVITY = (Verdict.HARD, Verdict.BLOCK, Verdict.SOFT)
+_OWN_HEADERS = ("message-id", "list-id", "list-unsubscribe", "feedback-id")
+_SENT_TO = ("delivered-to", "x-original-to", "envelope-to", "x-envelope-to", "to")
+# RFC 5965 section 7.3: what a report is about when it is no complaint of a reader.
+_NO_COMPLAINT = {
+    "not-spam": "A reader says that the mail is not spam.",
+    "auth-failure": "A report on SPF, DKIM or DMARC.",
+}
+_STILL_TRYING = any_of(
+    r"(?:do not|don't|no) need to (?:resend|re-send|do anything|take)",
+    r"need not (?:resend|take)",
+    r"this is (?:only )?a warning",
+    r"warning (?:message )?only",
+    r"will (?:be retried|continue|keep (?:on )?trying|try again|be (?:re)?attempted)",
+    r"still (?:being (?:retried|attempted)|trying|in (?:the|our) queue)",
+    r"has not yet been delivered",
+    r"not been delivered yet",
+    r"delivery attempts? will continue",
+    r"temporary problem delivering",
+    r"brauchen (?:sie )?(?:die )?nachricht nicht",
+    r"il n'est pas nécessaire de renvoyer",
+)
+_GIVEN_UP = re.compile(
+    r"permanent|giv(?:en|ing) up|fatal error|has failed|could not be delivered after|returned (?:to|as)", re.IGNORECASE
+)
+_RECIPIENT = re.compile(r"<?([^\s<>()\[\],;:\"'=]{1,64}@[\w-][\w.-]{1,255}\w)>?")
+_LONGEST_NOTICE = 12_000
+
+
+def read(raw: bytes) -> Report:
+    """What `raw`, any bytes that came to a return-path mailbox, means. Never raises."""
+    mail = mime.parse(raw)
+    returned = _returned_headers(mail)
+    report = _feedback(mail) or _provider_notification(mail) or _delivery_report(mail) or _notice(mail) or _answer(mail)
+    common: dict[str, Any] = {
+        "message_id": returned.get("message-id", "").strip("<> "),
+        "headers": MappingProxyType({name: returned[name] for name in _OWN_HEADERS if name in returned}),
+        "sent_to": tuple(dict.fromkeys(_addresses(value for name in _SENT_TO for value in mail.headers.get(name, [])))),
+    }
+    return Report(**{**report, **common})
+
+
+def _feedback(mail: Mail) -> dict[str, Any] | None:
+    """A complaint: RFC 5965, or Microsoft's junk mail reporting, which has only a subject and the mail."""
+    part = next((part for part in mail.parts if part.type == "message/feedback-report" and not part.inside), None)
+    fields = reports.feedback_in(part.text) if part else {}
+    if part is None and mail.report_type != "feedback-report":
+        subject = mail.header("subject").lower()
+        if not (subject.startswith("complaint about message from") or mail.header("x-hmxmroriginalrecipient")):
+            return None
+    kind = fields.get("feedback-type", "abuse").lower().strip() or "abuse"
+    if kind in _NO_COMPLAINT:
+        return _report(Kind.NOTICE, _NO_COMPLAINT[kind], feedback_type=kind)
+    return _report(Kind.COMPLAINT, "The reader reported the mail as spam.", feedback_type=kind)
+
+
+def _provider_notification(mail: Mail) -> dict[str, Any] | None:
+    """Amazon SES's own JSON, mailed by SNS."""
+    text = next((part.text for part in mail.parts if part.type in {"text/plain", "application/json"}), "")
+    event = reports.notification_in(text)
+    if event is None:
+        return None
+    kind = str(event.get("notificationType") or event.get("eventType")).lower()
+    if kind == "complaint":
+        complaint = event.get("complaint")
+        feedback = str(complaint.get("complaintFeedbackType") or "abuse") if isinstance(complaint, dict) else "abuse"
+        return _report(Kind.COMPLAINT, "The reader reported the mail as spam.", feedback_type=feedback)
+    bounce = event.get("bounce")
+    if kind != "bounce" or not isinstance(bounce, dict):
+        return _report(Kind.NOTICE, "A provider's notice about mail that did not bounce.")
+    found = []
+    given = bounce.get("bouncedRecipients")
+    for entry in given if isinstance(given, list) else []:
+        if isinstance(entry, dict):
+            text = str(entry.get("diagnosticCode") or "")
+            judgement = weigh(text, status=str(entry.get("status") or ""))
+            if is_hollow(judgement) and bounce.get("bounceSubType") in {
+                "NoEmail",
+                "Suppressed",
+                "OnAccountSuppressionList",
+            }:
+                judgement = Judgement(Cause.NO_MAILBOX, judgement.status, judgement.diagnostic)
+            found.append(Failure(str(entry.get("emailAddress") or ""), judgement))
+    return _bounce(found or [Failure("", weigh(str(bounce.get("bounceSubType") or "")))])
+
+
+def _delivery_report(mail: Mail) -> dict[str, Any] | None:
+    """RFC 3464, in its own part or, broken by a gateway, in the text."""
+    parts = [part for part in mail.parts if "delivery-status" in part.type]
+    outer = [part for part in parts if not part.inside]
+    loose = [
+        part
+        for part in mail.parts
+        if not part.inside and re.search(r"(?mi)^\s{0,3}(?:final|original)-recipient:", part.text)
+    ]
+    source = outer or loose or parts
+    found = [recipient for part in source for recipient in reports.recipients_in(part.text)]
+    if not found:
+        return None
+    said = _said(mail)
+    failed = [recipient for recipient in found if _has_failed(recipient, mail)]
+    if not failed:
+        if any(recipient.action == "delayed" or recipient.status.startswith("4") for recipient in found):
+            return _report(Kind.NOTICE, "The mail is late; the receiving server is still being tried.")
+        return _report(Kind.NOTICE, "The mail was delivered.")
+    return _bounce([_failure(recipient, said, alone=len(failed) == 1) for recipient in failed])
+
+
+def _has_failed(recipient: reports.Recipient, mail: Mail) -> bool:
+    if recipient.action in {"delivered", "relayed", "expanded", "delayed"}:
+        return False
+    status = statuses.find(recipient.status)
+    return (
+        recipient.action.startswith("fail") or bool(status) or bool(recipient.diagnostic) or answers.says_failed(mail)
+    )
+
+
+def _failure(recipient: reports.Recipient, said: str, *, alone: bool) -> Failure:
+    """The diagnostic first, then the status; words for people only where both say little."""
+    judgement = weigh(recipient.diagnostic, status=recipient.status)
+    if is_hollow(judgement) and alone:
+        wider = _weigh_notice(said, statuses.find(recipient.status))
+        if not is_hollow(wider):
+            judgement = Judgement(
+                wider.cause, judgement.status or wider.status, judgement.diagnostic or wider.diagnostic
+            )
+    return Failure(recipient.address, judgement)
+
+
+def _notice(mail: Mail) -> dict[str, Any] | None:
+    """A report in words only: from a mail system, or with a subject that says so, and with a reason in it."""
+    failed, daemon = answers.says_failed(mail), answers.is_daemon(mail)
+    if not (failed or daemon or mail.report_type == "delivery-status"):
+        return None
+    if answers.is_away(mail) and not failed and not answers.is_named_daemon(mail):
+        return None
+    said = _said(mail)
+    subject = mail.header("subject")
+    if answers.says_delivered(mail) or any("disposition-notification" in part.type for part in mail.parts):
+        return _report(Kind.NOTICE, "The mail was delivered.")
+    trying = answers.says_delayed(subject) or _STILL_TRYING.search(said.lower())
+    if trying and not _GIVEN_UP.search(said):
+        return _report(Kind.NOTICE, "The mail is late; the receiving server is still being tried.")
+    if not failed and not (says_why(said) or notices.answers_in(said)):
+        return None
+    if not answers.is_named_daemon(mail) and not notices.answers_in(said) and not says_why(f"{subject}\n{said}"):
+        return None
+    judgement = _weigh_notice(said, "")
+    if is_hollow(judgement):
+        by_subject = weigh(subject)
+        judgement = (
+            judgement if is_hollow(by_subject) else Judgement(by_subject.cause, judgement.status, judgement.diagnostic)
+        )
+    named = _addresses([mail.header("x-failed-recipients")]) or _addresses([said])
+    own = set(_addresses([mail.header("from"), mail.header("to"), mail.header("reply-to")]))
+    address = next((address for address in named if address not in own), "")
+    return _bounce([Failure(address, judgement)])
+
+
+def _weigh_notice(said: str, status: str) -> Judgement:
+    """Server replies quoted in a notice first, then all of its words."""
+    judgement: Judgement | None = None
+    for answer in notices.answers_in(said):
+        judgement = weigh(answer, status=status)
+        if not is_hollow(judgement):
+            return judgement
+    whole = weigh(said, status=status)
+    if judgement is None or not is_hollow(whole):
+        return whole
+    return judgement
+
+
+def _answer(mail: Mail) -> dict[str, Any]:
+    said = _said(mail)
+    if answers.wants_to_leave(mail, said):
+        return _report(Kind.UNSUBSCRIBE, "The reader asks by mail to be unsubscribed.")
+    if answers.is_automatic(mail):
+        return _report(Kind.AUTO_REPLY, "An automatic answer: the mail arrived.")
+    if answers.is_daemon(mail):
+        return _report(Kind.NOTICE, "A mail system's notice that names no failure.")
+    return _report(Kind.REPLY, "Somebody answered.")
+
+
+def _bounce(failures: list[Failure]) -> dict[str, Any]:
+    ordered = sorted(failures, key=lambda failure: _GRAVITY.index(failure.judgement.verdict))
+    known = tuple(failure.address for failure in ordered if failure.address)
+    first = ordered[0].judgement
+    return {
+        "kind": Kind.BOUNCE,
+        "verdict": first.verdict,
+        "reason": first.reason,
+        "status": first.status,
+        "diagnostic": redaction.without_addresses(first.diagnostic, known),
+        "failures": tuple(ordered),
+    }
+
+
+def _report(kind: Kind, reason: str, *, feedback_type: str = "") -> dict[str, Any]:
+    verdict = Verdict.COMPLAINT if kind is Kind.COMPLAINT else Verdict.NOT_A_BOUNCE
+    return {"kind": kind, "verdict": verdict, "reason": reason, "feedback_type": feedback_type}
+
+
+def _said(mail: Mail) -> str:
+    """What the machine says in words: text before the returned mail; HTML where there is no text."""
+    texts = [part for part in mail.parts if not part.inside and part.type.startswith("text/")]
+    plain = [part for part in texts if part.type == "text/plain"] or [p for p in texts if p.type == "text/html"]
+    said: list[str] = []
+    for part in plain:
+        words, returned = notices.divide(part.text)
+        said.append(words)
+        if returned:
+            break
+    return "\n\n".join(said)[:_LONGEST_NOTICE]
+
+
+def _returned_headers(mail: Mail) -> dict[str, str]:
+    """The headers of the mail that was returned, names in lower case."""
+    for part in mail.parts:
+        if part.type in {"message/rfc822", "text/rfc822-headers", "message/rfc822-headers"}:
+            return _first_values(mime.headers_in(part.text))
+    for part in mail.parts:
+        if part.type.startswith("text/"):
+            found = _first_values(mime.headers_in(notices.divide(part.text)[1]))
+            if found:
+                return found
+    return {}
+
+
+def _first_values(headers: dict[str, list[str]]) -> dict[str, str]:
+    return {name: values[0] for name, values in headers.items()}
+
+
+def _addresses(texts: Iterable[str]) -> list[str]:
+    return [match[1] for text in texts for match in _RECIPIENT.finditer(text)]

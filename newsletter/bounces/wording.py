@@ -1,0 +1,48 @@
+"""Makes what a server said plain, so that rules about wording need not know of codes, names, folding and quotes."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from newsletter.bounces.redaction import ADDRESS
+
+# What says anything is in the first lines; beyond this much, a report quotes the mail.
+_LENGTH = 12_000
+
+_TOP_LEVELS = (
+    "com|net|org|edu|gov|mil|int|info|biz|name|local|lan|internal|invalid|test|example|email|online|site|shop"
+    "|app|dev|cloud|[a-z]{2}"
+)
+# Lists of bad senders are known by their host names.
+_LISTS = (
+    "spamhaus|spamcop|barracudacentral|sorbs|uceprotect|senderbase|abuseat|surbl|uribl|mailspike|invaluement|psbl"
+    "|backscatterer|senderscore|spamrats"
+)
+_STATUS = r"#?\(?[245]\.\d{1,3}\.\d{1,3}\)?:?(?![\w.]*\d)"
+
+_SUBSTITUTES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), substitute)
+    for pattern, substitute in (
+        ("[‘’‛´`ʼ]", "'"),
+        ("[“”„«»]", '"'),
+        ("[‐-―]", "-"),
+        (rf"\b(?:[\w-]{{1,63}}\.){{0,4}}({_LISTS})\.(?:org|net|com)\b", r"\1"),
+        (r"\bhttps?://\S{1,500}|\bwww\.\S{1,300}", "url"),
+        (ADDRESS.pattern, "@"),
+        (r"\[?(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\d)\]?(?::\d{1,5})?", "ip"),
+        (r"\[?(?:ipv6:)?(?:[\da-f]{1,4}:){3,7}[\da-f]{0,4}\]?", "ip"),
+        (rf"\b(?:[a-z\d_][\w-]{{0,62}}\.){{1,8}}(?:{_TOP_LEVELS})\b\.?(?![\w.-]*\w)", "host"),
+        # "550-5.1.1 " before each line of an answer, wherever the lines were joined.
+        (rf"(?<![\w.])[245]\d\d[ -]?{_STATUS}|(?<![\w.])[245]\d\d-|(?<![\w.]){_STATUS}", " "),
+        (r"[<>\[\]{}()|*\"]", " "),
+    )
+)
+
+
+def simplify(text: str) -> str:
+    """`text` as the patterns of `phrases` expect it."""
+    plain = unicodedata.normalize("NFKC", text[:_LENGTH]).lower()
+    for pattern, substitute in _SUBSTITUTES:
+        plain = pattern.sub(substitute, plain)
+    return " ".join(plain.split())
