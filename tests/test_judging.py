@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from newsletter.judging import CLICK, OPEN, SENTENCES, Facts, Judged, Reason, judge, judge_all, sentences
 from newsletter.judging.agents import APPLE, GMAIL_PREFETCH
-from tests import hit_logs
-from tests.hit_logs import GOOGLE, MAIL_PROGRAMS, START, YAHOO
+from tests import hit_logs, hit_logs_otherwise
+from tests.hit_logs import GOOGLE, MAIL_PROGRAMS, START, YAHOO, Log
 
 PERSON, MACHINE, UNKNOWN = Judged
 CHROME = (
@@ -154,6 +154,12 @@ def test_the_open_of_a_scanner_goes_with_its_sweep() -> None:
 def test_an_open_right_after_delivery_from_elsewhere_before_a_sweep_is_left_open() -> None:
     hits = [hit(OPEN, 9, agent=FIREFOX, network=OTHER), *sweep(43)]
     assert judged(hits)[0] == UNKNOWN
+
+
+def test_an_open_right_after_delivery_by_whoever_comes_back_later_stays_a_persons() -> None:
+    hits = [hit(OPEN, 9), *sweep(43), hit(CLICK, 400, "/3")]
+    assert judged(hits)[0] == PERSON
+    assert judged(hits)[-1] == PERSON
 
 
 def test_links_that_a_scanner_follows_apart_from_the_rest_go_with_its_sweep() -> None:
@@ -343,8 +349,9 @@ def test_every_reason_has_a_sentence_and_a_code_of_old_stands_for_itself() -> No
 # The figures: people kept at least 99 %, machines counted as people at most 3 %.
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_people_and_machines_are_told_apart_in_logs_of_any_shape(seed: int) -> None:
-    found = hit_logs.shares([hit_logs.make_log(1000 * seed + number) for number in range(20)])
+@pytest.mark.parametrize("make_log", [hit_logs.make_log, hit_logs_otherwise.make_log], ids=["one way", "another way"])
+@pytest.mark.parametrize("seed", range(4))
+def test_people_and_machines_are_told_apart_in_logs_of_any_shape(make_log: Callable[[int], Log], seed: int) -> None:
+    found = hit_logs.shares([make_log(1000 * seed + number) for number in range(20)])
     assert found.kept >= 0.99
     assert found.mistaken <= 0.03

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from bisect import bisect_left, bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
@@ -75,7 +75,10 @@ def _swept(hits: Sequence[Facts], clicks: Sequence[int]) -> set[int]:
     def all_of_them(links: int, place: int) -> bool:
         return links >= ALL_LINKS and share(links, place) >= ALL_SHARE
 
-    spans = ((SWEEP_SECONDS, sweep), (PAIR_SECONDS, pair))
+    def faster_than_hands(links: int, place: int) -> bool:
+        return links >= 3
+
+    spans = ((SWEEP_SECONDS, sweep), (PAIR_SECONDS, pair), (HAND_SECONDS, faster_than_hands))
     swept = {clicks[place] for seconds, rule in spans for place in crowded(times, urls, seconds, rule)}
     # One that takes its time: only among what is left, or whoever clicked soon after a quick one would belong to it.
     clicks = [index for index in clicks if index not in swept]
@@ -85,6 +88,7 @@ def _swept(hits: Sequence[Facts], clicks: Sequence[int]) -> set[int]:
 
 def _note_beside(hits: Sequence[Facts], order: Sequence[int], swept: set[int], found: list[Judgement]) -> None:
     """What came with a sweep from its network: the scanner's own open, and links it followed apart from the rest."""
+    of_network = Counter(hits[index].network for index in order if index not in swept and _may_be_person(found[index]))
     first_open = next((index for index in order if hits[index].kind == OPEN and _may_be_person(found[index])), None)
     times = [hits[index].at for index in order]
     for sweep in _sweeps(hits, swept):
@@ -102,8 +106,8 @@ def _note_beside(hits: Sequence[Facts], order: Sequence[int], swept: set[int], f
             opened = hit.kind == OPEN and before >= 0 and (before <= OPENED_BEFORE or _at_once(hit))
             if (before <= BESIDE_SECONDS and here and alike) or (opened and here and (alike or index == first_open)):
                 _add(found, index, Judged.MACHINE, Reason.BESIDE)
-            elif opened and index == first_open and (alike or _at_once(hit)):
-                # From elsewhere: the scanner's own by another way out, or a person who was quick.
+            elif opened and (alike or _at_once(hit)) and of_network[hit.network] == 1:
+                # From elsewhere, and never again: the scanner's own by another way out, or a person who was quick.
                 _add(found, index, Judged.UNKNOWN, Reason.BESIDE)
 
 
