@@ -7,7 +7,7 @@ from newsletter.bounces.phrases.rules import any_of
 
 _DAEMON = any_of(
     r"mailer[-_. ]?daemon",
-    r"post ?master",
+    r"post[-_. ]?master",
     r"mail[-_ ]?(?:daemon|delivery|administrator|system|router|gateway)",
     r"\bmdaemon",
     r"daemon@",
@@ -228,6 +228,11 @@ def is_named_daemon(mail: Mail) -> bool:
 def says_failed(mail: Mail) -> bool:
     """Whether the subject says that mail was not delivered."""
     return bool(_FAILED.search(_subject(mail))) or bool(mail.header("x-failed-recipients"))
+
+
+def is_forward(mail: Mail) -> bool:
+    """Whether the subject is that of a mail passed on."""
+    return _subject(mail).startswith(("fwd:", "fw:", "wg:", "tr:", "rv:", "i:", "enc:"))
 
 
 def says_delayed(text: str) -> bool:

@@ -12,6 +12,16 @@ from newsletter.bounces.wording import simplify
 # A reply code stands at the start of a line or after what a mail server puts before it.
 _CODE = re.compile(r"(?:^|[\s:;,(\[\"'>-])([45]\d\d)(?=[\s,:;.)\]\"'-]|$)", re.MULTILINE)
 
+# At which step a server refused, as mail systems tell: Sendmail and Courier by a transcript, Postfix and Exim in words.
+_STEPS = re.compile(
+    r">>> ?(?P<transcript>[A-Za-z]{4})\b[^\n]{0,300}\n\s*<<< ?[45]\d\d|in reply to (?:end of )?(?P<postfix>[A-Za-z]{4})"
+    r"|(?:after|in response to)(?: the| initial)? (?:end of |sending )?(?P<exim>data|mail from|rcpt to|helo|ehlo|connection)\b",
+    re.IGNORECASE,
+)
+
+_ABOUT_SENDER = frozenset({".1.7", ".1.8"})
+_BARE_UNKNOWN = re.compile(r"unknown user|user unknown", re.IGNORECASE)
+
 # Causes that a code names without saying anything: words found elsewhere are better.
 _HOLLOW = frozenset({Cause.UNCLEAR, Cause.POLICY, Cause.SYSTEM, Cause.NETWORK, Cause.PROTOCOL, Cause.TRY_LATER})
 
@@ -32,13 +42,34 @@ def judge(text: str, *, code: int | None = None, status: str | None = None, step
     return weigh(text, code=code, status=status, step=step, temporary=temporary)
 
 
+# Cisco's and Amazon's relays put their own words for their own code before the reply, which stands in quotes.
+_WRAPPED = re.compile(r"\b([45]\.\d\.\d) - [\w /-]{3,60}? [45]\d\d-?\s?'(.{3,}?)'(?: \(delivery|\s*$)", re.DOTALL)
+
+
 def weigh(
-    text: str, *, code: int | None = None, status: str | None = None, step: str | None = None, temporary: bool = False
+    text: str,
+    *,
+    code: int | None = None,
+    status: str | None = None,
+    step: str | None = None,
+    temporary: bool = False,
+    quoted: bool = True,
 ) -> Judgement:
-    """Like `judge`, but what is `temporary` is for the caller to say: after days of trying nothing is any more."""
+    """Like `judge`, but what is `temporary` is for the caller to say: after days of trying nothing is any more.
+
+    `quoted` says that `text` is a server's own reply. In a letter around it, vague words are politeness.
+    """
     code = code if code is not None else _reply_code(text)
+    wrapped = _WRAPPED.search(text)
+    if wrapped:
+        text, status = wrapped[2], wrapped[1]
     status = _best_status(status, text)
-    cause = _cause(simplify(text), code, status, (step or "").lower())
+    step = (step or step_in(text)).lower()
+    cause = _cause(simplify(text), code, status, step, quoted=quoted)
+    if cause is Cause.NO_MAILBOX and _pretends(text, status, step):
+        cause = Cause.RECIPIENT_REFUSES
+    elif cause.verdict is Verdict.HARD and (step == "mail" or status[1:] in _ABOUT_SENDER):
+        cause = Cause.SENDER  # what is unknown there is the sender
     if temporary and cause.verdict is Verdict.HARD:
         cause = Cause.TRY_LATER
     return Judgement(cause, status, redaction.without_addresses(text))
@@ -49,25 +80,45 @@ def is_hollow(judgement: Judgement) -> bool:
     return judgement.cause in _HOLLOW
 
 
-def says_why(text: str) -> bool:
-    """Whether `text` has words that name a cause clearly."""
-    return _by_words(simplify(text), Strength.CLEAR) is not None
+def says_why(text: str, *, vaguely: bool = False) -> bool:
+    """Whether `text` has words that name a cause clearly, or at least `vaguely`."""
+    plain = simplify(text)
+    found = _by_words(plain, Strength.CLEAR) or (_by_words(plain, Strength.VAGUE) if vaguely else None)
+    return found is not None
 
 
-def _cause(plain: str, code: int | None, status: str, step: str) -> Cause:
+def step_in(text: str) -> str:
+    """The SMTP step at which `text`, a transcript or a sentence, says that mail was refused, or ""."""
+    match = _STEPS.search(text)
+    return (match["transcript"] or match["postfix"] or match["exim"]).lower().split()[0] if match else ""
+
+
+def _pretends(text: str, status: str, step: str) -> bool:
+    """Whether "unknown user", and no more, is said of a mailbox that is there.
+
+    A server knows its mailboxes when it hears the name (RCPT) and has a code for a missing one (x.1.1). One that says
+    it after reading the mail, or with a code for the state of a mailbox or system, has a filter that pretends: Japanese
+    mobile networks do so by the reader's own rules.
+    """
+    late = step in _DATA_STEPS and status[1:3] != ".1"
+    return bool(_BARE_UNKNOWN.search(text)) and (late or status[1:3] in {".2", ".3"})
+
+
+def _cause(plain: str, code: int | None, status: str, step: str, *, quoted: bool) -> Cause:
     clear = _by_words(plain, Strength.CLEAR)
     if clear is not None:
+        cause, words = clear
         # Under x.7.x a server speaks of security: where it also says what it holds against the sender, that is meant.
-        if clear.verdict is Verdict.HARD and status[1:].startswith(".7."):
-            against_sender = _by_words(plain, Strength.CLEAR, Verdict.BLOCK)
-            return against_sender or clear
-        return clear
+        if cause.verdict is Verdict.HARD and status[1:].startswith(".7."):
+            against_sender = _by_words(plain.replace(words, ";"), Strength.CLEAR, Verdict.BLOCK)
+            return against_sender[0] if against_sender else cause
+        return cause
     meant = statuses.cause(status)
     if meant is not None and meant not in _HOLLOW:
         return meant
-    vague = _by_words(plain, Strength.VAGUE)
-    if vague is not None and (vague.verdict is not Verdict.HARD or _may_be_hard(code, status)):
-        return vague
+    vague = _by_words(plain, Strength.VAGUE) if quoted else None
+    if vague is not None and (vague[0].verdict is not Verdict.HARD or _may_be_hard(code, status)):
+        return vague[0]
     if meant is not None:
         return meant
     if code and code // 100 == 4:
@@ -77,11 +128,13 @@ def _cause(plain: str, code: int | None, status: str, step: str) -> Cause:
     return Cause.UNCLEAR
 
 
-def _by_words(plain: str, strength: Strength, verdict: Verdict | None = None) -> Cause | None:
+def _by_words(plain: str, strength: Strength, verdict: Verdict | None = None) -> tuple[Cause, str] | None:
+    """The first rule of this strength (and verdict) that fits: its cause and the words that it found."""
     for rule in RULES:
         fits = rule.strength is strength and (verdict is None or rule.cause.verdict is verdict)
-        if fits and rule.pattern.search(plain):
-            return rule.cause
+        match = rule.pattern.search(plain) if fits else None
+        if match:
+            return rule.cause, match[0]
     return None
 
 

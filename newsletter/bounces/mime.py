@@ -108,7 +108,8 @@ def _leaves(message: _Mime, *, inside: bool, depth: int) -> Iterator[Part]:
         for child in payload:
             yield from _leaves(cast(_Mime, child), inside=inside, depth=depth + 1)
     else:
-        yield Part(kind, _text(message), inside)
+        # A multipart whose boundary is lost is still words.
+        yield Part("text/plain" if message.get_content_maintype() == "multipart" else kind, _text(message), inside)
 
 
 def _fields(message: _Mime) -> str:
@@ -122,6 +123,8 @@ def _fields(message: _Mime) -> str:
         body = block.get_payload()
         blocks.append(lines + ("\n" + body if isinstance(body, str) else ""))
     text = "\n".join(blocks)
+    if "\x1b$" in text:
+        text = decode(text.encode("latin-1", "replace"))
     if str(message.get("Content-Transfer-Encoding", "")).strip().lower() in {"base64", "quoted-printable"}:
         plain = _Message()
         plain["Content-Transfer-Encoding"] = str(message["Content-Transfer-Encoding"])

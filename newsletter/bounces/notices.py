@@ -21,7 +21,7 @@ _ANNOUNCED = re.compile(
     r")[\s:.,;>*=_-]*$",
     re.IGNORECASE,
 )
-_HEADER_LINE = re.compile(r"^[\s>|]{0,8}([A-Za-z][A-Za-z0-9-]{1,50}):(?:\s|$)")
+_HEADER_LINE = re.compile(r"^[\s>|]{0,8}([A-Za-z][A-Za-z0-9-]{1,50}):")
 _FOLDED = re.compile(r"^[\s>|]{0,8}[ \t]+\S")
 # Headers that only a real message has; a report's own summary has From, To, Subject, Date at most.
 _TELLING = frozenset(
@@ -59,6 +59,30 @@ def answers_in(text: str) -> list[str]:
     """The replies of mail servers that `text` quotes, each from its code to the end of its paragraph."""
     return [" ".join(match[0].split()) for match in _ANSWER.finditer(text)]
 
+
+def entries_in(text: str) -> list[tuple[str, str]]:
+    """The failed recipients that `text` lists with what is said of each: (address, text), in order."""
+    entries: list[tuple[str, list[str]]] = []
+    open_entry = False
+    for line in text.splitlines():
+        match = _ENTRY.match(line)
+        if match:
+            entries.append((match[1], [line]))
+        elif line.strip() and open_entry:
+            entries[-1][1].append(line)
+        open_entry = bool(entries) and (bool(line.strip()) or len(entries[-1][1]) == 1)
+    return [(address, "\n".join(lines)) for address, lines in entries]
+
+
+def unquoted(text: str) -> str:
+    """`text` without the marks of a quotation."""
+    return "\n".join(line.lstrip(">").removeprefix(" ") if line.startswith(">") else line for line in text.splitlines())
+
+
+# An address at the start of a line, alone or with a colon: qmail, Postfix, Exim and most others list recipients so.
+_ENTRY = re.compile(
+    r"^\s{0,12}(?:\d+[.)]\s+|[*-]\s+)?[<\"']?([^\s<>()\[\],;:\"'=]{1,64}@[\w-][\w.-]{1,255}\w)[>\"']{0,2}\s*(?::|$|[(\[\s])"
+)
 
 _ANSWER = re.compile(
     r"(?:(?<=^)|(?<=[\s:;,(\[\"'>-]))[45]\d\d[ -]+(?:#?[45]\.\d{1,3}\.\d{1,3}\b|\S).{0,400}?(?=\n\s*\n|\Z)",

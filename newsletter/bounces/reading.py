@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from newsletter.bounces import answers, mime, notices, redaction, reports, statuses
-from newsletter.bounces.judging import is_hollow, says_why, weigh
+from newsletter.bounces.judging import is_hollow, says_why, step_in, weigh
 from newsletter.bounces.mime import Mail
 from newsletter.bounces.phrases.rules import any_of
 from newsletter.bounces.verdicts import Cause, Failure, Judgement, Kind, Report, Verdict
@@ -35,6 +35,7 @@ _STILL_TRYING = any_of(
     r"brauchen (?:sie )?(?:die )?nachricht nicht",
     r"il n'est pas nécessaire de renvoyer",
 )
+_FIELDS = re.compile(r"^\s{0,3}(?:final|original)-recipient:", re.MULTILINE | re.IGNORECASE)
 _GIVEN_UP = re.compile(
     r"permanent|giv(?:en|ing) up|fatal error|has failed|could not be delivered after|returned (?:to|as)", re.IGNORECASE
 )
@@ -100,16 +101,15 @@ def _provider_notification(mail: Mail) -> dict[str, Any] | None:
 
 
 def _delivery_report(mail: Mail) -> dict[str, Any] | None:
-    """RFC 3464, in its own part or, broken by a gateway, in the text."""
+    """RFC 3464, in its own part or, broken by a gateway or forwarded by a person, in the text."""
     parts = [part for part in mail.parts if "delivery-status" in part.type]
-    outer = [part for part in parts if not part.inside]
-    loose = [
-        part
-        for part in mail.parts
-        if not part.inside and re.search(r"(?mi)^\s{0,3}(?:final|original)-recipient:", part.text)
-    ]
-    source = outer or loose or parts
-    found = [recipient for part in source for recipient in reports.recipients_in(part.text)]
+    outer = [part.text for part in parts if not part.inside]
+    loose = [part.text for part in mail.parts if not part.inside and _FIELDS.search(part.text)]
+    if answers.is_forward(mail) and answers.says_failed(mail):
+        loose += [text for text in (notices.unquoted(part.text) for part in mail.parts) if _FIELDS.search(text)]
+    inner = [part.text for part in parts]
+    source = outer or loose or inner
+    found = [recipient for text in source for recipient in reports.recipients_in(text)]
     if not found:
         return None
     said = _said(mail)
@@ -118,7 +118,10 @@ def _delivery_report(mail: Mail) -> dict[str, Any] | None:
         if any(recipient.action == "delayed" or recipient.status.startswith("4") for recipient in found):
             return _report(Kind.NOTICE, "The mail is late; the receiving server is still being tried.")
         return _report(Kind.NOTICE, "The mail was delivered.")
-    return _bounce([_failure(recipient, said, alone=len(failed) == 1) for recipient in failed])
+    if len(failed) == 1:
+        return _bounce([_failure(failed[0], said)])
+    entries = dict(notices.entries_in(said))
+    return _bounce([_failure(recipient, entries.get(recipient.address, "")) for recipient in failed])
 
 
 def _has_failed(recipient: reports.Recipient, mail: Mail) -> bool:
@@ -130,15 +133,14 @@ def _has_failed(recipient: reports.Recipient, mail: Mail) -> bool:
     )
 
 
-def _failure(recipient: reports.Recipient, said: str, *, alone: bool) -> Failure:
-    """The diagnostic first, then the status; words for people only where both say little."""
-    judgement = weigh(recipient.diagnostic, status=recipient.status)
-    if is_hollow(judgement) and alone:
-        wider = _weigh_notice(said, statuses.find(recipient.status))
+def _failure(recipient: reports.Recipient, said: str) -> Failure:
+    """The diagnostic first, then the status; `said`, the words for people about it, only where both say little."""
+    judgement = weigh(recipient.diagnostic, status=recipient.status, step=step_in(said))
+    if is_hollow(judgement) and said:
+        wider = _weigh_notice(said, judgement.status or "5.0.0")
         if not is_hollow(wider):
-            judgement = Judgement(
-                wider.cause, judgement.status or wider.status, judgement.diagnostic or wider.diagnostic
-            )
+            status, diagnostic = judgement.status or wider.status, judgement.diagnostic or wider.diagnostic
+            judgement = Judgement(wider.cause, status, diagnostic)
     return Failure(recipient.address, judgement)
 
 
@@ -156,30 +158,33 @@ def _notice(mail: Mail) -> dict[str, Any] | None:
     trying = answers.says_delayed(subject) or _STILL_TRYING.search(said.lower())
     if trying and not _GIVEN_UP.search(said):
         return _report(Kind.NOTICE, "The mail is late; the receiving server is still being tried.")
-    if not failed and not (says_why(said) or notices.answers_in(said)):
+    named = answers.is_named_daemon(mail)
+    if not notices.answers_in(said) and not says_why(f"{subject}\n\n{said}", vaguely=failed) and not (failed and named):
         return None
-    if not answers.is_named_daemon(mail) and not notices.answers_in(said) and not says_why(f"{subject}\n{said}"):
-        return None
-    judgement = _weigh_notice(said, "")
+    entries = [Failure(address, _weigh_notice(text, "")) for address, text in notices.entries_in(said)]
+    telling = [failure for failure in entries if not is_hollow(failure.judgement)]
+    if len(telling) > 1:
+        return _bounce(telling)
+    judgement = telling[0].judgement if telling else _weigh_notice(said, "")
     if is_hollow(judgement):
         by_subject = weigh(subject)
-        judgement = (
-            judgement if is_hollow(by_subject) else Judgement(by_subject.cause, judgement.status, judgement.diagnostic)
-        )
-    named = _addresses([mail.header("x-failed-recipients")]) or _addresses([said])
+        if not is_hollow(by_subject):
+            judgement = Judgement(by_subject.cause, judgement.status, judgement.diagnostic)
+    found = _addresses([mail.header("x-failed-recipients")]) or [failure.address for failure in telling]
     own = set(_addresses([mail.header("from"), mail.header("to"), mail.header("reply-to")]))
-    address = next((address for address in named if address not in own), "")
+    address = next((address for address in found or _addresses([said]) if address not in own), "")
     return _bounce([Failure(address, judgement)])
 
 
 def _weigh_notice(said: str, status: str) -> Judgement:
     """Server replies quoted in a notice first, then all of its words."""
     judgement: Judgement | None = None
+    step = step_in(said)
     for answer in notices.answers_in(said):
-        judgement = weigh(answer, status=status)
+        judgement = weigh(answer, status=status, step=step)
         if not is_hollow(judgement):
             return judgement
-    whole = weigh(said, status=status)
+    whole = weigh(said, status=status, step=step, quoted=judgement is None and not status)
     if judgement is None or not is_hollow(whole):
         return whole
     return judgement

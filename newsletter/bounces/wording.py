@@ -21,6 +21,8 @@ _LISTS = (
 )
 _STATUS = r"#?\(?[245]\.\d{1,3}\.\d{1,3}\)?:?(?![\w.]*\d)"
 
+_PARAGRAPH = re.compile(r"\n[ \t>]*\n\s*")
+
 _SUBSTITUTES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), substitute)
     for pattern, substitute in (
@@ -32,7 +34,7 @@ _SUBSTITUTES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (ADDRESS.pattern, "@"),
         (r"\[?(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\d)\]?(?::\d{1,5})?", "ip"),
         (r"\[?(?:ipv6:)?(?:[\da-f]{1,4}:){3,7}[\da-f]{0,4}\]?", "ip"),
-        (rf"\b(?:[a-z\d_][\w-]{{0,62}}\.){{1,8}}(?:{_TOP_LEVELS})\b\.?(?![\w.-]*\w)", "host"),
+        (rf"\b(?:[a-z\d_][\w-]{{0,62}}\.){{1,8}}(?:{_TOP_LEVELS})\b\.?(?![\w.-]*\w)", "⌂"),
         # "550-5.1.1 " before each line of an answer, wherever the lines were joined.
         (rf"(?<![\w.])[245]\d\d[ -]?{_STATUS}|(?<![\w.])[245]\d\d-|(?<![\w.]){_STATUS}", " "),
         (r"[<>\[\]{}()|*\"]", " "),
@@ -45,4 +47,6 @@ def simplify(text: str) -> str:
     plain = unicodedata.normalize("NFKC", text[:_LENGTH]).lower()
     for pattern, substitute in _SUBSTITUTES:
         plain = pattern.sub(substitute, plain)
+    # The end of a paragraph ends a thought: no phrase reaches over it.
+    plain = _PARAGRAPH.sub(" ; ", plain)
     return " ".join(plain.split())

@@ -6,7 +6,7 @@ Each table lists rules in the order in which they are asked; `strength` says how
     VAGUE  the words fit several causes: believed where no clear rule fits, and the code does not speak against it
 
 The patterns are matched on a text that `wording.simplify` has made plain: lower case, one space between words, straight
-quotes, "@" for an address, "ip" for a numeric one, "host" for a host name, "url" for a link, no reply codes.
+quotes, "@" for an address, "ip" for a numeric one, "⌂" for a host name, "url" for a link, no reply codes.
 """
 
 from __future__ import annotations

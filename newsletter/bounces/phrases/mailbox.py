@@ -10,6 +10,12 @@ _BOX = (
     r"|e-?mail(?: (?:account|address|box))?)"
 )
 
+# Words between a mailbox and what is said of it; where another subject begins, the thought is over.
+_WORDS = (
+    r"(?: @:?| (?!(?:sender|from|domain|host|client|because|due|since|reason|error|policy|your|server|command|header|content"
+    r"|attachment|and|but|if|unless|which|may|might|ip|⌂|without|message|mail|relay|spam|virus)\b)[^ .;:]+){0,5}?"
+)
+
 # RFC 3463 x.2.2; RFC 5321 552 "exceeded storage allocation". Gmail: "out of storage space"; Exchange: "mailbox is
 # full", STOREDRV quota; Dovecot and Cyrus: "quota exceeded", "over quota"; Yahoo: "over quota".
 FULL = (
@@ -106,7 +112,7 @@ RESTRICTED = (
 GONE = (
     rule(
         Cause.MOVED,
-        rf"{_BOX}(?: [^ .;]+){{0,4}}? (?:has|have|was|were) moved",
+        rf"{_BOX}{_WORDS} (?:has|have|was|were) moved",
         r"mailbox moved",
         r"moved (?:to|and left) (?:a )?(?:new|another|no|different)",
         r"has changed (?:his|her|its|their|the) e?-?mail",
@@ -122,23 +128,23 @@ GONE = (
         r"has|to|provided|specified|given|record))",
         r"(?:unknown|invalid|nonexist[ea]nt|non-exist[ea]nt|non exist[ea]nt|no-such|unrecogni[sz]ed|bad|incorrect|"
         r"wrong|illegal|fictitious|undefined|unassigned)(?: or (?:illegal|invalid|missing|unknown|disabled))? "
-        r"(?:local |mail |e-?mail |e mail |smtp |final |destination |forward |receiver |envelope |rcpt |"
+        r"(?:local |mail |e-?mail |e mail |smtp |final |delivery |destination |forward |receiver |envelope |rcpt |"
         r"to )*(?:user|user ?name|mail ?box|account|recipient|address(?:ee)?|rcpt|alias|local[ -]?part|receiver|"
         r"person|mailbox address|user id|userid|destination)\b(?! (?:syntax|format))",
-        rf"{_BOX}(?: name)?(?: (?!sender|from|domain|host|client)[^ .;]+){{0,5}}?[:,-]? (?:is |are |was )?(?:an? )?"
+        rf"{_BOX}{_WORDS}[:,-]? (?:is |are |was )?(?:an? )?"
         rf"(?:currently |probably |completely )?(?:unknown|invalid|nonexist[ea]nt|non-exist[ea]nt|unrecogni[sz]ed|"
         rf"not known|not recogni[sz]ed|unrouteable|undeliverable|not found|not exist(?:ing)?|not valid|not listed|"
         rf"not registered|not defined|not be found|not be located|unlisted|misspelled|notfound|not available here|"
         rf"not local|not ours|no such|not here)",
-        rf"{_BOX}(?: [^ .;]+){{0,4}}? (?:do(?:es)?(?: not|n't)|did(?: not|n't)) (?:seem to |appear to |"
+        rf"{_BOX}{_WORDS} (?:do(?:es)?(?: not|n't)|did(?: not|n't)) (?:seem to |appear to |"
         rf"actually )?exist",
         r"(?:do(?:es)?(?: not|n't)) (?:seem to |appear to )?exist(?:s)?\b(?=.{0,40}(?:here|mailbox|user|account|"
         r"address|recipient|on this (?:server|system)))",
         r"(?:that you tried to reach|@|user|account|address|mailbox|recipient)(?: [^ .;]+){0,3}? (?:do(?:es)?"
         r"(?: not|n't)|no longer|not) exists?\b",
-        rf"{_BOX}(?: [^ .;]+){{0,5}}? (?:has been|was|is|been) (?:deleted|removed|closed|terminated|cancell?ed|"
+        rf"{_BOX}{_WORDS} (?:has been|was|is|been) (?:deleted|removed|closed|terminated|cancell?ed|"
         rf"discontinued|withdrawn|decommissioned|retired|purged|abandoned)",
-        rf"{_BOX}(?: [^ .;]+){{0,4}}? (?:is |are )?(?:no longer|not any ?more|is not longer) (?:available|valid|"
+        rf"{_BOX}{_WORDS} (?:is |are )?(?:no longer|not any ?more|is not longer) (?:available|valid|"
         rf"active|in use|used|exist\w*|here|on (?:this |our |the )?(?:server|system)|with (?:us|the company|this)|"
         rf"work\w*|employed|monitored|supported|a (?:valid|member|customer)|an? \w+|at this|maintained|served|"
         rf"in (?:service|operation)|associated|present)",
@@ -197,7 +203,7 @@ GONE = (
         r"invalid recipient",
         r"bad (?:recipient|destination mailbox)",
         r"recipient does not exist",
-        r"dead letter",
+        r"(?:address|mailbox|account) no longer accepts",
         # Exchange Online with directory-based edge blocking, 550 5.4.1: no such recipient.
         r"recipient address rejected: access denied",
     ),
@@ -209,7 +215,7 @@ VAGUE = (
         Cause.NO_MAILBOX,
         r"mail ?box (?:is )?(?:currently )?(?:un|not )available|mailbox name not allowed|mailbox not allowed",
         r"(?:recipient|rcpt|user|address|mailbox|account|forward[ -]path|to)(?: [^ .;]+){0,3}? (?:is |was |"
-        r"has been |been )?(?:rejected|refused|denied|not accepted|not allowed|disallowed|failed)",
+        r"has been |been )?(?:rejected|refused|denied|not accepted|not allowed|disallowed)",
         r"address (?:is )?(?:not|un)(?: be )?(?:deliverable|available)",
         r"(?:invalid|bad|unresolvable|unreachable) (?:address|destination|recipient)",
         r"no valid recipients",

@@ -5,6 +5,12 @@ from __future__ import annotations
 from newsletter.bounces.phrases.rules import Strength, rule
 from newsletter.bounces.verdicts import Cause
 
+# Words between a host or domain and what is said of it.
+_NAMED = (
+    r"(?: (?:name|part|of|the|this|that|recipient|recipient's|address|you|entered|specified|given|for|in|server|or|mail|to"
+    r"|which|mx|your|message|was|were|addressed|sent|domain|host|hosts|record|⌂|@):?){0,6}"
+)
+
 # A name server that did not answer says nothing about the name: RFC 1034's "temporary failure", against NXDOMAIN.
 WHILE_LOOKING_UP = (
     rule(
@@ -56,27 +62,29 @@ NO_DOMAIN = (
         r"null ?mx",
         r"(?:domain|host|server|system)(?: [^ .;]+){0,5}? (?:does not|doesn't|never|do not) (?:accept|receive|"
         r"take|handle) (?:any )?(?:e?-?mails?|messages?)\b(?! from)",
-        r"no smtp service",
         r"no mail service",
-        r"mx(?: or srv)? record indicated no",
+        r"record indicated no (?:smtp|mail)",
         r"not configured to (?:receive|accept) (?:e-?)?mail",
         r"no mail is accepted",
         r"does not have an e-?mail service",
     ),
     rule(
         Cause.NO_DOMAIN,
-        r"(?:unknown|no such|invalid|non-?exist[ea]nt|bad|unresolvable|illegal|unrouteable|unroutable) (?:mail |"
-        r"destination |target |e-?mail |recipient |remote |fully qualified )*(?:host(?: ?name)?|domain(?: ?name)?|"
-        r"system|site|mail domain)\b",
-        r"(?:host(?: or domain name)?|domain(?: ?name)?|hostname|mail exchanger|mx host|nxdomain|"
-        r"system)(?: [^ .;]+){0,4}?[:,]? (?:is |was )?(?:unknown|not found|non-?exist[ea]nt|(?:does not|doesn't|"
-        r"do not|not) exist|invalid|unresolvable|unrouteable|not be found|not be resolved|no such host|"
-        r"not resolve|not valid)",
-        r"(?:could not|couldn't|cannot|can't|unable to|failed to|not able to|wasn't) (?:find|resolve|locate|"
-        r"look ?up|determine)(?: [^ .;]+){0,4}? (?:host|domain|mx|a record|dns|mail exchanger|mail server|server|"
-        r"destination)",
+        r"(?:unknown|no such|invalid|non-?exist[ea]nt|bad|unresolvable|illegal|unrouteable|unroutable) "
+        r"(?:mail |destination |target |e-?mail |recipient |remote |fully qualified )*"
+        r"(?:host(?: ?name)?|domain(?: ?name)?|system|site|mail domain)\b",
+        rf"(?:host(?: ?name)?|domain(?: ?name)?|mail exchanger|⌂){_NAMED}[:,]? "
+        r"(?:is |was |could |can )?(?:an? )?(?:unknown(?! (?:user|recipient|mailer|error|problem|reason|command|mailbox|address|local))"
+        r"|not found|non-?exist[ea]nt|invalid|unresolvable|unrouteable|no such host"
+        r"|not (?:exist|known|valid|resolve|be (?:found|resolved))|(?:does|do)(?: not|n't) (?:exist|resolve))",
+        r"(?:could not|couldn't|cannot|can't|unable to|failed to|not able to|wasn't able to) (?:find|resolve|locate"
+        rf"|look ?up|determine)(?: (?:an?|any|the|valid|for))*{_NAMED} ?(?:host|domain|mx|a record|dns|mail exchanger"
+        r"|mail server|destination|⌂)(?!,? try again)",
+        r"(?:host|domain|dns|name|⌂) (?:look ?up|resolution) (?:failed|failure|error)(?! temporar)",
         r"nxdomain",
-        r"no (?:mx|a|dns|valid mx|valid|mail)(?: or (?:a|mx|aaaa))? (?:records?|hosts?|servers?|exchangers?|"
+        # Outlook.com, of a domain whose name servers have no answer.
+        r"(?:domain|⌂) is not reachable|check the (?:domain|host) ?(?:name)?\b",
+        r"no mx or a for domain|no (?:mx|a|dns|valid mx|valid|mail)(?: or (?:a|mx|aaaa))? (?:found|records?|hosts?|servers?|exchangers?|"
         r"dns records?)",
         r"(?:has |have |with )no (?:mx|mail exchanger|dns|a record|mail server|valid mail)",
         r"all relevant mx records point to non-?existent",

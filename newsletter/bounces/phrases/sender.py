@@ -9,7 +9,7 @@ from newsletter.bounces.verdicts import Cause
 ABOUT_THE_SENDER = (
     rule(
         Cause.SENDER,
-        r"sender(?:'s)?(?: (?:e-?mail |mail )?(?:address|domain|host|name|mailbox|id))?(?: @| host)?[:,]? (?:is |"
+        r"sender(?:'s)?(?: (?:e-?mail |mail )?(?:address|domain|host|name|mailbox|id))?(?: [@⌂])?[:,]? (?:is |"
         r"was |has been |has )?(?:rejected|refused|denied|not found|unknown|invalid|does not exist|"
         r"do(?:es)?n't exist|verify|verification|not verified|blocked|not exist|unresolvable|null mx|not accepted|"
         r"unauthenticated|not valid|does not resolve|not allowed here|must|syntax|no mx|has no|is forged|"
@@ -62,6 +62,7 @@ ABOUT_THE_MACHINE = (
         r"(?:dynamic|generic|dial-?up|residential)(?: [^ .;]+){0,3}? (?:ip|address|host|range|pool|dns|hostname|"
         r"client)",
         r"ip name lookup",
+        r"mismatch\w* (?:the )?(?:client|sender|sending|connecting) ?ip",
         r"missing dns",
         r"dns (?:entry|record) for (?:your|the (?:ip|sending|client))",
     ),
