@@ -15,7 +15,8 @@ _CODE = re.compile(r"(?:^|[\s:;,(\[\"'>-])([45]\d\d)(?=[\s,:;.)\]\"'-]|$)", re.M
 # At which step a server refused, as mail systems tell: Sendmail and Courier by a transcript, Postfix and Exim in words.
 _STEPS = re.compile(
     r">>> ?(?P<transcript>[A-Za-z]{4})\b[^\n]{0,300}\n\s*<<< ?[45]\d\d|in reply to (?:end of )?(?P<postfix>[A-Za-z]{4})"
-    r"|(?:after|in response to)(?: the| initial)? (?:end of |sending )?(?P<exim>data|mail from|rcpt to|helo|ehlo|connection)\b",
+    r"|(?:after|in response to)(?: the| initial)? (?:end of |sending )?(?P<exim>data|mail from|rcpt to|helo"
+    r"|ehlo|connection)\b",
     re.IGNORECASE,
 )
 

@@ -25,7 +25,7 @@ _HEADER_LINE = re.compile(r"^[\s>|]{0,8}([A-Za-z][A-Za-z0-9-]{1,50}):")
 _FOLDED = re.compile(r"^[\s>|]{0,8}[ \t]+\S")
 # Headers that only a real message has; a report's own summary has From, To, Subject, Date at most.
 _TELLING = frozenset(
-    {"received", "return-path", "message-id", "mime-version", "content-type", "dkim-signature", "x-mailer"}
+    {"received", "return-path", "mime-version", "content-type", "dkim-signature", "x-mailer"}
     | {
         "content-transfer-encoding",
         "delivered-to",
@@ -81,7 +81,8 @@ def unquoted(text: str) -> str:
 
 # An address at the start of a line, alone or with a colon: qmail, Postfix, Exim and most others list recipients so.
 _ENTRY = re.compile(
-    r"^\s{0,12}(?:\d+[.)]\s+|[*-]\s+)?[<\"']?([^\s<>()\[\],;:\"'=]{1,64}@[\w-][\w.-]{1,255}\w)[>\"']{0,2}\s*(?::|$|[(\[\s])"
+    r"^\s{0,12}(?:\d+[.)]\s+"
+    r"|[*-]\s+)?[<\"']?([^\s<>()\[\],;:\"'=]{1,64}@[\w-][\w.-]{1,255}\w)[>\"']{0,2}\s*(?::|$|[(\[\s])"
 )
 
 _ANSWER = re.compile(

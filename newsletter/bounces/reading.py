@@ -159,7 +159,11 @@ def _notice(mail: Mail) -> dict[str, Any] | None:
     if trying and not _GIVEN_UP.search(said):
         return _report(Kind.NOTICE, "The mail is late; the receiving server is still being tried.")
     named = answers.is_named_daemon(mail)
-    if not notices.answers_in(said) and not says_why(f"{subject}\n\n{said}", vaguely=failed) and not (failed and named):
+    if (
+        not notices.answers_in(said)
+        and not says_why(f"{subject}\n\n{said}", vaguely=failed)
+        and not (failed and (named or daemon))
+    ):
         return None
     entries = [Failure(address, _weigh_notice(text, "")) for address, text in notices.entries_in(said)]
     telling = [failure for failure in entries if not is_hollow(failure.judgement)]

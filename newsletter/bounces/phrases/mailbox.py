@@ -12,7 +12,8 @@ _BOX = (
 
 # Words between a mailbox and what is said of it; where another subject begins, the thought is over.
 _WORDS = (
-    r"(?: @:?| (?!(?:sender|from|domain|host|client|because|due|since|reason|error|policy|your|server|command|header|content"
+    r"(?: @:?| (?!(?:sender|from|domain|host|client|because|due|since|reason|error|policy|your|server|command"
+    r"|header|content"
     r"|attachment|and|but|if|unless|which|may|might|ip|⌂|without|message|mail|relay|spam|virus)\b)[^ .;:]+){0,5}?"
 )
 
@@ -126,7 +127,8 @@ GONE = (
         r"?(?:local |mail |e-?mail |smtp )?(?:user|mail ?box|account|recipient|address|person|alias|name|"
         r"addressee|customer|subscriber|id|employee|object|member|dropbox|local part|localpart)\b(?! (?:was|is|"
         r"has|to|provided|specified|given|record))",
-        r"(?:unknown|invalid|nonexist[ea]nt|non-exist[ea]nt|non exist[ea]nt|no-such|unrecogni[sz]ed|bad|incorrect|"
+        r"(?<!too many )(?:unknown|invalid|nonexist[ea]nt|non-exist[ea]nt|non exist[ea]nt|no-such"
+        r"|unrecogni[sz]ed|bad|incorrect|"
         r"wrong|illegal|fictitious|undefined|unassigned)(?: or (?:illegal|invalid|missing|unknown|disabled))? "
         r"(?:local |mail |e-?mail |e mail |smtp |final |delivery |destination |forward |receiver |envelope |rcpt |"
         r"to )*(?:user|user ?name|mail ?box|account|recipient|address(?:ee)?|rcpt|alias|local[ -]?part|receiver|"
@@ -149,7 +151,7 @@ GONE = (
         rf"work\w*|employed|monitored|supported|a (?:valid|member|customer)|an? \w+|at this|maintained|served|"
         rf"in (?:service|operation)|associated|present)",
         r"(?:no longer (?:works?|employed) (?:here|for|at|with)|has left (?:the|our|this) (?:company|"
-        r"organi[sz]ation|university|firm)|left the company)",
+        r"organi[sz]ation|university|firm)|left (?:the |our |this )?(?:company|organi[sz]ation))",
         r"(?:doesn't|does not|don't|do not) have (?:an? )?(?:[^ .;]+ ){0,2}?(?:account|mailbox|user|"
         r"e-?mail address)\b",
         r"(?:could not|couldn't|cannot|can't|unable to|not able to|failed to) (?:find|locate|identify|"
@@ -171,7 +173,9 @@ GONE = (
         r"userunknown",
         r"unknownuser",
         r"nouser\b",
-        r"not our customer",
+        r"did not (?:exactly )?match|no match(?:es)? (?:to|for|in|found)|fails? to locate",
+        r"(?:mailbox|account) (?:closed|deleted|removed|terminated)",
+        r"not our (?:customer|user|client|subscriber)s?",
         r"(?:user|recipient|address|mailbox|account) (?:unknown|lookup failed|verification failed|does not resolve)",
         r"unknown to (?:this|our) (?:system|server|domain)",
         r"no one (?:here )?by that name",
@@ -200,7 +204,7 @@ GONE = (
         r"addressee unknown",
         r"not a known user",
         r"unknown address",
-        r"invalid recipient",
+        r"(?<!too many )invalid recipient",
         r"bad (?:recipient|destination mailbox)",
         r"recipient does not exist",
         r"(?:address|mailbox|account) no longer accepts",
@@ -213,11 +217,12 @@ VAGUE = (
     # RFC 5321 gives "mailbox unavailable" for 450 (busy), 550 (not found, no access, policy): usually not found.
     rule(
         Cause.NO_MAILBOX,
-        r"mail ?box (?:is )?(?:currently )?(?:un|not )available|mailbox name not allowed|mailbox not allowed",
+        r"(?:mail ?box|account|user|recipient|address) (?:is )?(?:currently )?(?:un|not )available"
+        r"|mailbox name not allowed|mailbox not allowed",
         r"(?:recipient|rcpt|user|address|mailbox|account|forward[ -]path|to)(?: [^ .;]+){0,3}? (?:is |was |"
         r"has been |been )?(?:rejected|refused|denied|not accepted|not allowed|disallowed)",
         r"address (?:is )?(?:not|un)(?: be )?(?:deliverable|available)",
-        r"(?:invalid|bad|unresolvable|unreachable) (?:address|destination|recipient)",
+        r"(?<!too many )(?:invalid|bad|unresolvable|unreachable) (?:address|destination|recipient)",
         r"no valid recipients",
         r"all recipients (?:were )?(?:invalid|rejected)",
         r"address error",

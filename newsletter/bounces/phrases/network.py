@@ -7,7 +7,8 @@ from newsletter.bounces.verdicts import Cause
 
 # Words between a host or domain and what is said of it.
 _NAMED = (
-    r"(?: (?:name|part|of|the|this|that|recipient|recipient's|address|you|entered|specified|given|for|in|server|or|mail|to"
+    r"(?: (?:name|part|of|the|this|that|recipient|recipient's|address|you|entered|specified|given|for|in"
+    r"|server|or|mail|to"
     r"|which|mx|your|message|was|were|addressed|sent|domain|host|hosts|record|⌂|@):?){0,6}"
 )
 
@@ -20,6 +21,7 @@ WHILE_LOOKING_UP = (
         r"soft error)",
         r"name server (?:timeout|: host: (?:host )?name lookup failure)",
         r"host ?name lookup failure",
+        r"unverified address",  # Postfix asked the next server and had no answer yet
         r"lookup (?:did not complete|deferred)",
         r"temporary (?:failure in name resolution|dns|name ?server|lookup)",
         r"servfail",
@@ -74,9 +76,10 @@ NO_DOMAIN = (
         r"(?:mail |destination |target |e-?mail |recipient |remote |fully qualified )*"
         r"(?:host(?: ?name)?|domain(?: ?name)?|system|site|mail domain)\b",
         rf"(?:host(?: ?name)?|domain(?: ?name)?|mail exchanger|⌂){_NAMED}[:,]? "
-        r"(?:is |was |could |can )?(?:an? )?(?:unknown(?! (?:user|recipient|mailer|error|problem|reason|command|mailbox|address|local))"
+        r"(?:is |was |could ?|can ?)?(?:an? )?(?:unknown(?! (?:user|recipient|mailer|error|problem|reason"
+        r"|command|mailbox|address|local))"
         r"|not found|non-?exist[ea]nt|invalid|unresolvable|unrouteable|no such host"
-        r"|not (?:exist|known|valid|resolve|be (?:found|resolved))|(?:does|do)(?: not|n't) (?:exist|resolve))",
+        r"|(?:not|n't) (?:exist|known|valid|resolve|be (?:found|resolved))|(?:does|do)(?: not|n't) (?:exist|resolve))",
         r"(?:could not|couldn't|cannot|can't|unable to|failed to|not able to|wasn't able to) (?:find|resolve|locate"
         rf"|look ?up|determine)(?: (?:an?|any|the|valid|for))*{_NAMED} ?(?:host|domain|mx|a record|dns|mail exchanger"
         r"|mail server|destination|⌂)(?!,? try again)",
@@ -84,7 +87,8 @@ NO_DOMAIN = (
         r"nxdomain",
         # Outlook.com, of a domain whose name servers have no answer.
         r"(?:domain|⌂) is not reachable|check the (?:domain|host) ?(?:name)?\b",
-        r"no mx or a for domain|no (?:mx|a|dns|valid mx|valid|mail)(?: or (?:a|mx|aaaa))? (?:found|records?|hosts?|servers?|exchangers?|"
+        r"no mx or a for domain|no (?:mx|a|dns|valid mx|valid|mail)(?: or (?:a|mx|aaaa))? (?:found|records?"
+        r"|hosts?|servers?|exchangers?|"
         r"dns records?)",
         r"(?:has |have |with )no (?:mx|mail exchanger|dns|a record|mail server|valid mail)",
         r"all relevant mx records point to non-?existent",

@@ -113,6 +113,7 @@ ABOUT_THE_MACHINE = (
         r"unblock",
         r"removal (?:from|request)",
         r"not accepting (?:mail|connections|messages) from (?:your|this|ip|host)",
+        r"\b(?:con|rtr|rly|hvu|hvc|dyn|dnc|clp|rlc):[a-z]",  # AOL's codes
         r"(?:don't|do not|does not|won't|will not|refuse to) (?:accept|talk|like|take)(?: [^ .;]+){0,4}? "
         r"(?:from )?(?:you|your|this (?:host|ip|server)|ip|host)\b",
         r"temporarily deferred due to (?:user complaints|unexpected volume)",
@@ -156,7 +157,7 @@ ABOUT_THE_MAIL = (
     rule(
         Cause.SIZE,
         r"(?:message|mail|e-?mail|size|length|attachment|content|file|body|data)(?: [^ .;]+){0,5}? "
-        r"(?:too (?:large|big|long)|exceed\w*|over(?:size[d]?)?|larger than|bigger than|"
+        r"(?:too (?:large|big)|exceed\w*|over(?:size[d]?)?|larger than|bigger than|"
         r"oversize)(?! (?:your )?rate)",
         r"(?:exceed(?:s|ed)?|over|above|maximum|max|greater than)(?: [^ .;]+){0,5}? (?:message size|size limit|"
         r"mail size|size of|msg size|maximum size|allowed size|length)",
@@ -209,7 +210,7 @@ ABOUT_THE_MAIL = (
     ),
     rule(
         Cause.CONTENT,
-        r"virus\w*",
+        r"virus(?:es)?\b",
         r"malware",
         r"malicious",
         r"worm\b",
@@ -219,7 +220,7 @@ ABOUT_THE_MAIL = (
         r"subject|language|header|contents)",
         r"(?:content|body|header|subject|message|url|link|format|mime)(?: [^ .;]+){0,5}? (?:rejected|refused|"
         r"blocked|denied|not accepted|not allowed|unacceptable|prohibited|filtered|forbidden|restricted|violat\w+|"
-        r"invalid|malformed|missing|error|duplicat\w+|filter|disallowed)",
+        r"invalid|malformed|missing|duplicat\w+|filter|disallowed)",
         r"(?:rejected|refused|blocked|denied) (?:for|due to|because of|by)(?: [^ .;]+){0,4}? (?:content|header|"
         r"body|subject|url|link|attachment|filter\w*|virus|mime)",
         r"content[ -]filter",
