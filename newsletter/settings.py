@@ -301,9 +301,9 @@ STORAGES = {
 # Celery rings the bell and the rows are the queue (newsletter.tasks), so its own settings only keep it honest.
 CELERY_BROKER_URL = ENV.redis_url
 # Batches rung at once may be thousands: what looks at the rows, and what starts an issue, does not queue behind them.
-# Webhooks wait for other people's servers: a worker of its own may serve them. One that is told nothing takes from all
-# queues in turn.
-CELERY_TASK_QUEUES = [Queue("celery"), Queue("soon"), Queue("hooks")]
+# Webhooks wait for other people's servers, and what readers' mail brings back comes in thousands: workers of their own
+# may serve them. One that is told nothing takes from all queues in turn.
+CELERY_TASK_QUEUES = [Queue("celery"), Queue("soon"), Queue("hooks"), Queue("intake")]
 CELERY_TASK_ROUTES = {f"newsletter.tasks.{name}": {"queue": "soon"} for name in ("tick", "prepare", "tidy")}
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True

@@ -10,7 +10,9 @@ import logging
 import mmap
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from celery import Task, shared_task
 from celery.signals import worker_shutting_down
@@ -18,22 +20,28 @@ from django.conf import settings
 from django.db import close_old_connections, connection
 from kombu.exceptions import OperationalError
 
-from newsletter import scheduling, sending
+from newsletter import events, intake, scheduling, sending
 from newsletter.hooks import occurring, turns
 from newsletter.hooks import tidying as hooks_tidying
+from newsletter.intake import Channel
 from newsletter.models import Batch, Dispatch, Hook
 from newsletter.settings import ENV
 from subscribers import tidying
 
 logger = logging.getLogger(__name__)
 
+Id = TypeVar("Id", int, str)
+
 WORK_THREADS = 4
 HOOK_THREADS = turns.AT_ONCE  # of their own: a receiver that does not answer holds up no mail
 TIDY_SECONDS = 3600.0
 # Then what nobody took is rung again: a ring that ended earlier would leave its batch alone until then.
 RING_SECONDS = ENV.lease_seconds
-ORDINARY, SOON, HOOKS = (queue.name for queue in settings.CELERY_TASK_QUEUES)
+ORDINARY, SOON, HOOKS, INTAKE = (queue.name for queue in settings.CELERY_TASK_QUEUES)
 LOOK_SECONDS = 1.0  # between two looks for single messages that wait
+# Who writes down what came back takes so long a turn, and so many take turns at once where much waits.
+TURN_SECONDS, TURNS, MUCH = 1.0, 4, 5000
+WRITERS: dict[Channel, Callable[[list[dict[str, Any]]], object]] = {Channel.HIT: events.write_hits}
 
 
 class _Flag:
@@ -61,12 +69,16 @@ def _stop_after_this_chunk(**_: object) -> None:
 @shared_task
 def tick() -> None:
     """Look at the rows, ring what is due. Beat calls it every second; two beats do no harm."""
-    for task, pk, queue in due():
-        try:
+    try:
+        for task, pk, queue in due():
             task.apply_async((pk,), expires=RING_SECONDS, queue=queue)
-        except OperationalError as error:
-            logger.warning("The broker did not take a ring, it is rung again later: %s", error)
-            return
+        intake.forward()
+        for channel, turns_at_once in _coming_back().items():
+            for _ in range(turns_at_once):
+                # The next tick sees what is left.
+                take_in.apply_async((channel.value,), expires=2 * TURN_SECONDS, queue=INTAKE)
+    except OperationalError as error:
+        logger.warning("The broker did not take a ring, it is rung again later: %s", error)
 
 
 @shared_task
@@ -95,6 +107,12 @@ def call_hook(hook_id: int) -> None:
 
 
 @shared_task
+def take_in(channel: str) -> None:
+    """Write down what came back by `channel`, for a turn."""
+    intake.drain(Channel(channel), WRITERS[Channel(channel)], seconds=TURN_SECONDS, stopping=_stopping.is_set)
+
+
+@shared_task
 def tidy() -> None:
     """End what time ends: pauses, requests that nobody confirmed, links that ran out; tell webhooks of memberships that
     did, and forget what they were told long ago. Beat calls it every hour."""
@@ -116,6 +134,12 @@ def _singles_first() -> None:
     _local.looked = now
     for pk in scheduling.waiting_singles():
         _run(send_batch, pk)
+
+
+def _coming_back() -> dict[Channel, int]:
+    """The channels in which something waits, each with the number of turns it is worth at once."""
+    waiting = {channel: count for channel, count in intake.waiting().items() if channel in WRITERS}
+    return {channel: min(TURNS, 1 + count // MUCH) for channel, count in waiting.items()}
 
 
 def due() -> list[tuple[Task[[int], None], int, str]]:
@@ -141,15 +165,20 @@ def work(stop: threading.Event, *, seconds_between_looks: float = 0.2) -> None:
     Safe beside Celery workers and other loops. Chunks in hand are finished before it returns.
     """
     running: set[Future[None]] = set()
+    taking_in: dict[Channel, Future[None]] = {}
     tidied = float("-inf")
     with (
         ThreadPoolExecutor(WORK_THREADS, thread_name_prefix="work") as pool,
         ThreadPoolExecutor(HOOK_THREADS, thread_name_prefix="hooks") as hook_pool,
+        ThreadPoolExecutor(len(Channel), thread_name_prefix="intake") as intake_pool,
     ):
         while not stop.is_set():
             close_old_connections()
             try:
                 running |= {(hook_pool if task is call_hook else pool).submit(_run, task, pk) for task, pk, _ in due()}
+                taking_in = {channel: turn for channel, turn in taking_in.items() if not turn.done()}
+                for channel in _coming_back().keys() - taking_in.keys():
+                    taking_in[channel] = intake_pool.submit(_run, take_in, channel.value)
                 if time.monotonic() - tidied >= TIDY_SECONDS:
                     tidied = time.monotonic()
                     tidy()
@@ -162,11 +191,11 @@ def work(stop: threading.Event, *, seconds_between_looks: float = 0.2) -> None:
     _stopping.set(False)
 
 
-def _run(task: Task[[int], None], pk: int) -> None:
+def _run(task: Task[[Id], None], pk: Id) -> None:
     close_old_connections()
     try:
         task(pk)
     except Exception:
-        logger.exception("%s %s failed; its rows are looked at again.", task.name, pk)
+        logger.exception("%s %s failed; what it was to do is looked at again.", task.name, pk)
     finally:
         close_old_connections()

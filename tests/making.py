@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from newsletter import scheduling
+from newsletter import events, intake, scheduling
 from newsletter.hooks import signing
+from newsletter.intake import Channel
 from newsletter.models import Dispatch, Hook, Issue, Newsletter, Occurrence, Section
 from subscribers import addresses, tiers
 from subscribers.models import Membership, Subscriber, Subscription, Tier
@@ -82,3 +83,8 @@ def make_dispatch(newsletter: Newsletter, *, readers: int = 0, **fields: Any) ->
     scheduling.prepare(dispatch)
     dispatch.refresh_from_db()
     return dispatch
+
+
+def take_in() -> int:
+    """Write down what readers' mail brought back so far, as a worker does; how many hits came."""
+    return intake.drain(Channel.HIT, events.write_hits)

@@ -26,7 +26,7 @@ def make_delivery(**fields: str) -> Delivery:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", COLUMN)
 def test_every_hit_is_stored_and_the_first_one_noted_once(kind: Kind) -> None:
     delivery = make_delivery()
     assert events.record(kind, delivery_id=delivery.pk, hit=HIT)

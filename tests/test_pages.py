@@ -26,7 +26,7 @@ from newsletter.views.hits import GIF
 from subscribers import consent, one_time
 from subscribers.addresses import fingerprint
 from subscribers.models import ConsentRecord, Membership, OneTimeLink, Subscriber, Subscription, Suppression
-from tests.making import issue_of, make_dispatch, make_issue, make_newsletter, make_reader
+from tests.making import issue_of, make_dispatch, make_issue, make_newsletter, make_reader, take_in
 
 if TYPE_CHECKING:
     from django.test.client import _MonkeyPatchedWSGIResponse as Response
@@ -103,6 +103,7 @@ def test_the_pixel_is_a_gif_that_nobody_keeps(browser: Client, method: str) -> N
     assert_bare(response)
     assert response.content == (GIF if method == "GET" else b"")
     assert len(GIF) == 43
+    take_in()
     event = Event.objects.get(kind=Kind.OPEN)
     assert (event.method, event.delivery) == (method, delivery)
     delivery.refresh_from_db()
@@ -115,6 +116,7 @@ def test_the_anonymous_pixel_counts_for_its_dispatch(browser: Client) -> None:
     response = browser.get(path_of(tracking.pixel_url(delivery.dispatch_id, individual=False)))
     assert response.content == GIF
     assert_bare(response)
+    take_in()
     assert Event.objects.get().dispatch == delivery.dispatch
 
 
@@ -123,6 +125,7 @@ def test_the_anonymous_pixel_counts_for_its_dispatch(browser: Client) -> None:
 def test_a_forged_pixel_is_a_picture_all_the_same(browser: Client, path: str) -> None:
     response = browser.get(path)
     assert (response.status_code, response.content) == (404, GIF)
+    assert take_in() == 0
     assert not Event.objects.exists()
 
 
@@ -146,6 +149,7 @@ def test_a_click_leads_on_and_is_recorded(browser: Client, method: str) -> None:
     assert response["Location"] == "https://example.com/a%20b/%C3%BC?q=1&x=%C3%A4#end"
     assert not response.cookies
     assert response["Referrer-Policy"] == "same-origin"
+    take_in()
     event = Event.objects.get(kind=Kind.CLICK)
     assert (event.url, event.delivery, event.method) == (URL, delivery, method)
     delivery.refresh_from_db()
@@ -160,6 +164,7 @@ def test_a_click_without_a_good_delivery_token_is_recorded_anonymously(browser: 
     end = end.format(other=tracking.delivery_token(delivery.pk)[:-1])
     response = browser.get(path_of(tracking.click_url(delivery.dispatch_id, URL)) + end)
     assert response.status_code == 302
+    take_in()
     event = Event.objects.get()
     assert (event.dispatch, event.delivery) == (delivery.dispatch, None)
 
@@ -177,6 +182,7 @@ def test_a_reader_who_is_not_tracked_is_led_on_unrecorded(browser: Client) -> No
     link = path_of(tracking.click_url(delivery.dispatch_id, URL)) + "/" + tracking.delivery_token(delivery.pk)
     assert browser.get(link).status_code == 302
     assert browser.get(f"/o/{tracking.delivery_token(delivery.pk)}").status_code == 200
+    assert take_in() == 2
     assert not Event.objects.exists()
 
 

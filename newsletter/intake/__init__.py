@@ -77,9 +77,10 @@ def put(channel: Channel, entries: Sequence[Entry]) -> None:
         raise NotKept(f"What came back could not be kept: {error}") from error
 
 
-def waiting() -> list[Channel]:
-    """The channels in which something waits that can be reached from here. Cheap."""
-    return [channel for channel in Channel if spool.waits(channel) or _in_stream(channel)]
+def waiting() -> dict[Channel, int]:
+    """The channels in which something waits that can be reached from here, and about how many entries. Cheap."""
+    counts = {channel: spool.waits(channel) * LIMIT + _in_stream(channel) for channel in Channel}
+    return {channel: count for channel, count in counts.items() if count}
 
 
 def drain(

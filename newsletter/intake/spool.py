@@ -57,9 +57,9 @@ def take(channel: Channel) -> Batch | None:
     return None
 
 
-def waits(channel: Channel) -> bool:
-    """Whether anything waits, be it in another's hands."""
-    return any(name.endswith((OPEN, PUT_AWAY)) for name in os.listdir(_folder(channel)))
+def waits(channel: Channel) -> int:
+    """How many files wait, those in somebody's hands included."""
+    return sum(name.endswith((OPEN, PUT_AWAY)) for name in os.listdir(_folder(channel)))
 
 
 def look(channel: Channel) -> Backlog:

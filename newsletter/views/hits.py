@@ -1,4 +1,4 @@
-"""The open pixel and the redirect: they answer first of all, whatever happens to the note that is taken."""
+"""The open pixel and the redirect: they ask no database, so that nothing it does holds up an answer."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from base64 import b64decode
 from typing import Any
 from urllib.parse import urlsplit
 
-from django.db import Error
 from django.http import HttpRequest, HttpResponse
 from django.utils.encoding import iri_to_uri, punycode
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
-from newsletter import events, tracking
+from newsletter import events, intake, tracking
+from newsletter.intake import Channel
 from newsletter.views.pages import NotFound
 
 logger = logging.getLogger(__name__)
@@ -22,11 +22,12 @@ GIF = b64decode("R0lGODlhAQABAIAAAAAAAAAAACH5BAEAAAAALAAAAAABAAEAAAICRAEAOw==")
 
 
 def _note(request: HttpRequest, kind: events.Kind, **what: Any) -> None:
-    """Record a hit; a database that is away costs the note, never the answer."""
+    """Keep a hit until a worker writes it down. Where neither Redis nor the disk takes it, that costs the hit, never
+    the answer."""
     try:
-        events.record(kind, hit=events.hit_of(request), **what)
-    except Error:
-        logger.exception("A hit was not recorded: %s %s", kind, what)
+        intake.put(Channel.HIT, [events.entry_of(kind, events.hit_of(request), **what)])
+    except intake.NotKept as error:
+        logger.error("%s", error)
 
 
 def _pixel(status: int = 200) -> HttpResponse:

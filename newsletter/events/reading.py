@@ -1,0 +1,75 @@
+"""What a request says of a hit, cut down to what may be kept."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+
+from newsletter.content import clean_line
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+AGENT_LENGTH = 300
+NETWORK_BITS = {4: 24, 6: 48}
+
+# A header where a client says that nobody asked yet, as the server hands it on.
+_PREFETCH_HEADERS = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_MOZ")
+
+
+@dataclass(frozen=True)
+class Hit:
+    """How a request came. `network` is the sender's /24 or /48, never an address; `prefetch`: nobody has asked yet."""
+
+    method: str
+    agent: str = ""
+    network: str = ""
+    prefetch: bool = False
+
+    @property
+    def by_a_person(self) -> bool:
+        """Whether a person may have caused it. HEAD and prefetching are programs looking ahead."""
+        return self.method != "HEAD" and not self.prefetch
+
+
+def hit_of(request: HttpRequest) -> Hit:
+    """The hit that `request` is, cut down to what may be kept."""
+    return Hit(
+        method=str(request.method)[:7],
+        agent=clean_line(request.META.get("HTTP_USER_AGENT", ""))[:AGENT_LENGTH],
+        network=_network(request),
+        prefetch=any("prefetch" in request.META.get(name, "").lower() for name in _PREFETCH_HEADERS),
+    )
+
+
+def _network(request: HttpRequest) -> str:
+    """The network of the reader's side, or "" where it cannot be told.
+
+    Behind a proxy that is the last public address of X-Forwarded-For: those further left are the sender's own words,
+    those further right our own machines.
+    """
+    peer = _address(request.META.get("REMOTE_ADDR", ""))
+    if settings.ENV.behind_proxy:
+        hops = [_address(hop) for hop in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")]
+        known = [hop for hop in reversed(hops) if hop is not None]
+        peer = next((hop for hop in known if not hop.is_private), known[0] if known else peer)
+    if peer is None:
+        return ""
+    return str(ipaddress.ip_network((peer.packed, NETWORK_BITS[peer.version]), strict=False))
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address in `text`, which may carry a port or brackets."""
+    text = text.strip()
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address

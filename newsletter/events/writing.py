@@ -1,0 +1,185 @@
+"""Hits become events: as far as they may be kept, judged, and each key once."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import transaction
+
+from newsletter.events import storing
+from newsletter.events.reading import Hit
+from newsletter.intake import new_key
+from newsletter.models import Delivery, Dispatch, Event, Newsletter
+from subscribers.models import Subscriber
+
+Kind = Event.Kind
+
+SOURCES = {Kind.OPEN: "pixel", Kind.CLICK: "link", Kind.UNSUBSCRIBE: "page"}
+
+
+@dataclass(frozen=True)
+class _Mail:
+    """What a hit's mail was: of the dispatch alone where its delivery is not known."""
+
+    dispatch: int
+    newsletter: int
+    newsletter_tracking: str
+    delivery: int | None = None
+    subscriber: int | None = None
+    subscriber_tracking: str = ""
+    sent_at: dt.datetime | None = None
+
+
+def entry_of(
+    kind: Event.Kind,
+    hit: Hit | None,
+    *,
+    delivery_id: int | None = None,
+    dispatch_id: int | None = None,
+    url: str = "",
+    subscriber_id: int | None = None,
+    newsletter_id: int | None = None,
+) -> dict[str, Any]:
+    """A hit that came just now, for `intake.put` and `write_hits`; what is empty is left out. `hit` is None for what
+    came otherwise than by a request."""
+    entry: dict[str, Any] = {
+        "key": new_key(),
+        "kind": kind.value,
+        "at": time.time(),
+        "delivery": delivery_id,
+        "dispatch": dispatch_id,
+        "url": url,
+        "subscriber": subscriber_id,
+        "newsletter": newsletter_id,
+    }
+    if hit:
+        entry |= {"method": hit.method, "agent": hit.agent, "network": hit.network, "prefetch": hit.prefetch}
+    return {name: value for name, value in entry.items() if value}
+
+
+def write_hits(entries: Sequence[dict[str, Any]]) -> int:
+    """Store what may be stored of `entries` (of `entry_of`), in one transaction; how many were stored now.
+
+    An entry whose key is there already changes nothing. Ids that no longer exist are no error: mail outlives
+    deliveries, readers and dispatches. Raises KeyError or ValueError where an entry is not one of `entry_of`.
+    """
+    with transaction.atomic():
+        deliveries = _mails(entry.get("delivery") for entry in entries)
+        dispatches = _dispatches(entry.get("dispatch") for entry in entries if entry.get("delivery") not in deliveries)
+        rows = []
+        for entry in entries:
+            mail = deliveries.get(entry.get("delivery")) or dispatches.get(entry.get("dispatch"))
+            row = _row(entry, mail)
+            if row is not None:
+                rows.append(row)
+        return len(storing.store(rows))
+
+
+def record(
+    kind: Event.Kind,
+    *,
+    delivery_id: int | None = None,
+    dispatch_id: int | None = None,
+    subscriber: Subscriber | None = None,
+    newsletter: Newsletter | None = None,
+    url: str = "",
+    hit: Hit | None = None,
+) -> bool:
+    """Note one event now, as far as it may be noted; True where a row was stored."""
+    entry = entry_of(
+        kind,
+        hit,
+        delivery_id=delivery_id,
+        dispatch_id=dispatch_id,
+        url=url,
+        subscriber_id=subscriber.pk if subscriber else None,
+        newsletter_id=newsletter.pk if newsletter else None,
+    )
+    return write_hits([entry]) == 1
+
+
+def take_back_unsubscribe(delivery_id: int) -> None:
+    """The reader took back having left: the delivery no longer counts as one that made somebody leave. The raw event
+    stays."""
+    Delivery.objects.filter(pk=delivery_id).update(unsubscribed_at=None)
+
+
+def _row(entry: dict[str, Any], mail: _Mail | None) -> storing.Row | None:
+    """The row that `entry` becomes, or None where nothing may be kept."""
+    kind = Kind(entry["kind"])
+    subscriber = mail.subscriber if mail and mail.subscriber else entry.get("subscriber")
+    delivery = mail.delivery if mail else None
+    if kind != Kind.UNSUBSCRIBE:
+        if mail is None or mail.newsletter_tracking == Newsletter.Tracking.OFF:
+            return None
+        if mail.subscriber_tracking == Subscriber.Tracking.OFF:
+            return None
+        # An erased reader's hits count for the issue and say no more whose they are.
+        if mail.newsletter_tracking == Newsletter.Tracking.ANONYMOUS or mail.subscriber is None:
+            delivery = subscriber = None
+    at = dt.datetime.fromtimestamp(entry["at"], dt.UTC)
+    sent_at = mail.sent_at if mail and delivery else None
+    judged, reasons = _judge(kind, entry)
+    return storing.Row(
+        key=uuid.UUID(entry["key"]),
+        kind=kind,
+        at=at,
+        source=SOURCES[kind],
+        newsletter_id=mail.newsletter if mail else entry.get("newsletter"),
+        dispatch_id=mail.dispatch if mail else None,
+        delivery_id=delivery,
+        subscriber_id=subscriber,
+        url=entry.get("url", ""),
+        method=entry.get("method", ""),
+        agent=entry.get("agent", ""),
+        network=entry.get("network", "") if subscriber else "",
+        prefetch=bool(entry.get("prefetch")),
+        since_sent=(at - sent_at).total_seconds() if sent_at else None,
+        judged=judged,
+        reasons=reasons,
+    )
+
+
+def _judge(kind: Event.Kind, entry: dict[str, Any]) -> tuple[Event.Judged, str]:
+    """Who made a hit, and why it is taken so: HEAD and prefetching are programs looking ahead."""
+    if kind == Kind.UNSUBSCRIBE:
+        return Event.Judged.UNKNOWN, ""
+    if entry.get("method") == "HEAD":
+        return Event.Judged.MACHINE, "head"
+    if entry.get("prefetch"):
+        return Event.Judged.MACHINE, "prefetch"
+    return Event.Judged.PERSON, ""
+
+
+def _mails(ids: Iterable[int | None]) -> dict[int | None, _Mail]:
+    """The mails of these deliveries, as far as they are there, with what newsletter and reader allow now."""
+    wanted = {pk for pk in ids if pk}
+    if not wanted:
+        return {}
+    rows = Delivery.objects.filter(pk__in=wanted).values_list(
+        "pk",
+        "dispatch_id",
+        "dispatch__newsletter_id",
+        "dispatch__newsletter__tracking",
+        "subscriber__pk",
+        "subscriber__tracking",
+        "settled_at",
+    )
+    return {
+        pk: _Mail(dispatch, newsletter, newsletter_tracking, pk, subscriber, subscriber_tracking or "", settled_at)
+        for pk, dispatch, newsletter, newsletter_tracking, subscriber, subscriber_tracking, settled_at in rows
+    }
+
+
+def _dispatches(ids: Iterable[int | None]) -> dict[int | None, _Mail]:
+    """The same of dispatches, for hits that belong to no delivery that is there."""
+    wanted = {pk for pk in ids if pk}
+    if not wanted:
+        return {}
+    rows = Dispatch.objects.filter(pk__in=wanted).values_list("pk", "newsletter_id", "newsletter__tracking")
+    return {pk: _Mail(pk, newsletter, tracking) for pk, newsletter, tracking in rows}
