@@ -12,6 +12,9 @@ from newsletter.models import Dispatch, Hook, Issue, Newsletter, Occurrence, Sec
 from subscribers import addresses, tiers
 from subscribers.models import Membership, Subscriber, Subscription, Tier
 
+# What a person's browser says it is.
+BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:147.0) Gecko/20100101 Firefox/147.0"
+
 _count = itertools.count(1)
 
 

@@ -16,7 +16,7 @@ from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
 from newsletter import roles
 from newsletter.demo import services
 from tests.conftest import Start
-from tests.making import make_newsletter, make_reader
+from tests.making import BROWSER, make_newsletter, make_reader
 from tests.smtp_sink import SmtpSink
 from tests.test_end_to_end import FIXTURES, body, fetch, run
 from tests.waiting import until
@@ -41,7 +41,7 @@ def browsing(chromium: str) -> Iterator[Page]:
         browser = playwright.chromium.launch(
             executable_path=chromium, args=["--no-sandbox", "--disable-gpu", "--disable-quic"]
         )
-        context = browser.new_context(viewport={"width": 1280, "height": 1000})
+        context = browser.new_context(viewport={"width": 1280, "height": 1000}, user_agent=BROWSER)
         context.set_default_timeout(20_000)
         page = context.new_page()
         page.on("console", note)
@@ -145,6 +145,12 @@ def open_and_leave(page: Page, html: str) -> None:
             expect(page.get_by_role("heading", name="You are still here")).to_be_visible()
 
 
+def number_on(page: Page, report: str, name: str) -> str:
+    """What a report says now under `name`."""
+    page.goto(report)
+    return page.locator("dl div", has=page.get_by_text(name, exact=True)).locator("dd").inner_text()
+
+
 def is_up(site: str) -> bool:
     """Whether the web server answers."""
     try:
@@ -204,9 +210,8 @@ def test_an_issue_goes_its_whole_way_by_hand(
 
             report = page.url
             open_and_leave(page, body(free, "html"))
-            page.goto(report)
             for name in ("Opened", "Left by this mail"):
-                expect(page.locator("dl div", has=page.get_by_text(name, exact=True)).locator("dd")).to_have_text("1")
+                until(lambda name=name: number_on(page, report, name) == "1", name)  # type: ignore[misc]
 
         second = run(environment, "import_issue", str(FIXTURES / "loom-weekly-4.txt"), "--newsletter", "weekly")
         done = run(environment, "send_issue", str(second["issue"]))

@@ -16,6 +16,7 @@ import pytest
 
 from newsletter.demo import services
 from tests.conftest import ROOT, Start
+from tests.making import BROWSER
 from tests.smtp_sink import SmtpSink
 from tests.waiting import until
 
@@ -47,7 +48,8 @@ def body(mail: EmailMessage, kind: str) -> str:
 
 
 def fetch(url: str, data: bytes | None = None) -> tuple[int, str]:
-    with urllib.request.urlopen(urllib.request.Request(url, data=data), timeout=20) as answer:
+    request = urllib.request.Request(url, data=data, headers={"User-Agent": BROWSER})
+    with urllib.request.urlopen(request, timeout=20) as answer:
         return answer.status, answer.url
 
 
@@ -103,7 +105,7 @@ def test_an_imported_issue_goes_to_its_readers_and_comes_back(
         pixel = re.search(rf"{site}/o/[\w-]+", html)
         assert pixel is not None
         fetch(pixel[0])
-        assert run(environment, "issue_report", str(first["issue"]))["opened"] == 1
+        until(lambda: run(environment, "issue_report", str(first["issue"]))["opened"] == 1, "the open is counted")
 
         leave = mail["List-Unsubscribe"].strip("<>")
         assert fetch(leave)[0] == 200

@@ -13,12 +13,12 @@ from newsletter.events import Hit, Kind
 from newsletter.models import Delivery, Event, Newsletter
 from subscribers import consent
 from subscribers.models import Subscriber
-from tests.making import make_dispatch, make_newsletter
+from tests.making import BROWSER, make_dispatch, make_newsletter
 
 COLUMN = {Kind.OPEN: "opened_at", Kind.CLICK: "clicked_at", Kind.UNSUBSCRIBE: "unsubscribed_at"}
 TRACKED = [Kind.OPEN, Kind.CLICK]
 
-HIT = Hit("GET", "Mail/1.0", "203.0.113.0/24")
+HIT = Hit("GET", BROWSER, "203.0.113.0/24")
 
 
 def make_delivery(**fields: str) -> Delivery:
@@ -56,7 +56,7 @@ def test_a_hit_is_kept_with_its_agent_network_method_and_url() -> None:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("hit", [Hit("HEAD"), Hit("GET", prefetch=True)], ids=["HEAD", "prefetch"])
+@pytest.mark.parametrize("hit", [Hit("HEAD", BROWSER), Hit("GET", BROWSER, prefetch=True)], ids=["HEAD", "prefetch"])
 @pytest.mark.parametrize("kind", TRACKED)
 def test_a_program_looking_ahead_is_stored_but_opens_and_clicks_nothing(kind: Kind, hit: Hit) -> None:
     delivery = make_delivery()
@@ -204,11 +204,7 @@ def test_an_agent_is_one_clean_line_of_at_most_300_characters() -> None:
 )
 def test_a_browser_that_looks_ahead_says_so(headers: dict[str, str]) -> None:
     assert hit_of(**headers).prefetch
-    assert not hit_of(**headers).by_a_person
-
-
-def test_a_plain_request_is_a_persons() -> None:
-    assert hit_of().by_a_person
+    assert not hit_of().prefetch
 
 
 @given(st.text(max_size=200), st.text(max_size=200))

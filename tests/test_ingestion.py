@@ -20,9 +20,10 @@ from newsletter.intake import Channel
 from newsletter.models import Delivery, Dispatch, Event, Newsletter
 from subscribers import consent
 from subscribers.models import Subscriber
-from tests.making import make_dispatch, make_newsletter, take_in
+from tests.making import BROWSER, make_dispatch, make_newsletter, take_in
 
-MAIL, PREFETCH, HEAD = Hit("GET", "Mail/1.0", "203.0.113.0/24"), Hit("GET", prefetch=True), Hit("HEAD")
+MAIL = Hit("GET", BROWSER, "203.0.113.0/24")
+PREFETCH, HEAD, SCRIPT = Hit("GET", BROWSER, prefetch=True), Hit("HEAD", BROWSER), Hit("GET", "Mail/1.0")
 NOON = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
 URL, OTHER = "https://example.com/", "https://example.com/other"
 Tallies = dict[tuple[str, str, str], tuple[int, int]]
@@ -117,7 +118,7 @@ def random_entry(chance: random.Random, dispatch: Dispatch, deliveries: list[Del
     kind = chance.choice([Kind.OPEN, Kind.CLICK])
     return entry(
         kind,
-        chance.choice([MAIL, PREFETCH, HEAD]),
+        chance.choice([MAIL, PREFETCH, HEAD, SCRIPT]),
         delivery_id=chance.choice(deliveries).pk if chance.random() < 0.8 else None,
         dispatch_id=dispatch.pk,
         url=chance.choice([URL, OTHER]) if kind == Kind.CLICK else "",
@@ -187,7 +188,7 @@ def test_what_the_database_refuses_is_set_aside_and_the_rest_stored(monkeypatch:
 def test_the_time_of_a_hit_is_when_it_came_and_not_when_it_was_written_down() -> None:
     _, (delivery,) = make_deliveries(1)
     with time_machine.travel(NOON, tick=False):
-        Client().get(f"/o/{tracking.delivery_token(delivery.pk)}")
+        Client(headers={"User-Agent": BROWSER}).get(f"/o/{tracking.delivery_token(delivery.pk)}")
     take_in()
     delivery.refresh_from_db()
     assert Event.objects.get().at == delivery.opened_at == NOON

@@ -26,7 +26,7 @@ from newsletter.views.hits import GIF
 from subscribers import consent, one_time
 from subscribers.addresses import fingerprint
 from subscribers.models import ConsentRecord, Membership, OneTimeLink, Subscriber, Subscription, Suppression
-from tests.making import issue_of, make_dispatch, make_issue, make_newsletter, make_reader, take_in
+from tests.making import BROWSER, issue_of, make_dispatch, make_issue, make_newsletter, make_reader, take_in
 
 if TYPE_CHECKING:
     from django.test.client import _MonkeyPatchedWSGIResponse as Response
@@ -41,7 +41,7 @@ URL = "https://example.com/a%20b/ü?q=1&x=ä#end"
 @pytest.fixture
 def browser() -> Client:
     """A browser; forms are checked as in production, and what breaks shows its page."""
-    return Client(enforce_csrf_checks=True, raise_request_exception=False)
+    return Client(enforce_csrf_checks=True, raise_request_exception=False, headers={"User-Agent": BROWSER})
 
 
 @pytest.fixture

@@ -29,11 +29,6 @@ class Hit:
     network: str = ""
     prefetch: bool = False
 
-    @property
-    def by_a_person(self) -> bool:
-        """Whether a person may have caused it. HEAD and prefetching are programs looking ahead."""
-        return self.method != "HEAD" and not self.prefetch
-
 
 def hit_of(request: HttpRequest) -> Hit:
     """The hit that `request` is, cut down to what may be kept."""

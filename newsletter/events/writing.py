@@ -6,11 +6,12 @@ import datetime as dt
 import time
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.db import transaction
 
+from newsletter import judging
 from newsletter.events import storing
 from newsletter.events.reading import Hit
 from newsletter.intake import new_key
@@ -124,8 +125,7 @@ def _row(entry: dict[str, Any], mail: _Mail | None) -> storing.Row | None:
             delivery = subscriber = None
     at = dt.datetime.fromtimestamp(entry["at"], dt.UTC)
     sent_at = mail.sent_at if mail and delivery else None
-    judged, reasons = _judge(kind, entry)
-    return storing.Row(
+    row = storing.Row(
         key=uuid.UUID(entry["key"]),
         kind=kind,
         at=at,
@@ -140,20 +140,16 @@ def _row(entry: dict[str, Any], mail: _Mail | None) -> storing.Row | None:
         network=entry.get("network", "") if subscriber else "",
         prefetch=bool(entry.get("prefetch")),
         since_sent=(at - sent_at).total_seconds() if sent_at else None,
-        judged=judged,
-        reasons=reasons,
     )
+    return row if kind == Kind.UNSUBSCRIBE else _judged(row)
 
 
-def _judge(kind: Event.Kind, entry: dict[str, Any]) -> tuple[Event.Judged, str]:
-    """Who made a hit, and why it is taken so: HEAD and prefetching are programs looking ahead."""
-    if kind == Kind.UNSUBSCRIBE:
-        return Event.Judged.UNKNOWN, ""
-    if entry.get("method") == "HEAD":
-        return Event.Judged.MACHINE, "head"
-    if entry.get("prefetch"):
-        return Event.Judged.MACHINE, "prefetch"
-    return Event.Judged.PERSON, ""
+def _judged(row: storing.Row) -> storing.Row:
+    """A hit with who made it, as far as it says so by itself."""
+    judgement = judging.judge(
+        judging.Facts(row.kind, row.at, row.method, row.agent, row.network, row.prefetch, row.since_sent, row.url)
+    )
+    return replace(row, judged=judgement.judged.value, reasons=judgement.codes)
 
 
 def _mails(ids: Iterable[int | None]) -> dict[int | None, _Mail]:
