@@ -30,7 +30,7 @@ from django.conf import settings
 
 from newsletter import message, rendering
 from newsletter.fields import Slot, SlotTable
-from newsletter.transports import Result
+from newsletter.transports import Outcome, Result
 from newsletter.transports.provider import ProviderTransport
 
 LINKS = 20
@@ -88,10 +88,11 @@ def send(readers: int, chunk: int) -> float:
     began = time.perf_counter()
     for start in range(1, readers + 1, chunk):
         numbers = range(start, min(start + chunk, readers + 1))
-        outcomes = transport.hand_over(
-            compiled,
+        outcomes: list[Outcome] = []
+        transport.hand_over(
+            [(compiled, [reader(number) for number in numbers])],
             sender,
-            [reader(number) for number in numbers],
+            outcomes,
             deadline=time.monotonic() + 60,
             idempotency_key=uuid.uuid4(),
         )

@@ -34,7 +34,7 @@ from newsletter import message
 from newsletter.fields import Slot, SlotTable
 from newsletter.message import dkim
 from newsletter.rendering import Rendered
-from newsletter.transports import Result
+from newsletter.transports import Outcome, Result
 from newsletter.transports.smtp import SmtpTransport
 
 CHUNK = 100
@@ -106,7 +106,8 @@ def send(transport: SmtpTransport, compiled: message.Compiled, readers: list[mes
     """Hand over chunk after chunk."""
     for start in range(0, len(readers), CHUNK):
         chunk = readers[start : start + CHUNK]
-        outcomes = transport.hand_over(compiled, SENDER, chunk, deadline=time.monotonic() + 60)
+        outcomes: list[Outcome] = []
+        transport.hand_over([(compiled, chunk)], SENDER, outcomes, deadline=time.monotonic() + 60)
         if any(outcome.result != Result.ACCEPTED for outcome in outcomes):
             raise SystemExit(f"Not all were accepted: {outcomes}")
 

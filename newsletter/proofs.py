@@ -62,7 +62,8 @@ def send(issue: Issue, address: str, profile: Profile) -> Outcome:
     transport = transports.open_transport()
     try:
         deadline = time.monotonic() + transports.longest_wait()
-        return transport.hand_over(message.compile(rendered, sender), sender, [reader], deadline=deadline)[0]
+        mail = [(message.compile(rendered, sender), [reader])]
+        return transports.hand_over(transport, mail, sender, deadline=deadline)[0]
     finally:
         transport.close()
 

@@ -169,14 +169,12 @@ def _send_chunk(lease: _Lease, pinned: Callable[[], _Pinned], limit: int) -> Sen
         if late:
             deliveries.postpone(attempt, late)
         going = [row for row in chunk if row.pk not in late]
-        for compiled, sender, readers in _messages(pinned(), attempt, going):
-            begun.update(reader.delivery_id for reader in readers)
-            if keyed := transports.keyed(transport):
-                attempt.calls += keyed.together(compiled, sender, readers)
-                attempt.save(update_fields=["calls"])
-            outcomes += transport.hand_over(
-                compiled, sender, readers, deadline=deadline, idempotency_key=attempt.idempotency_key
-            )
+        mail, sender = _mail(pinned(), attempt, going), pinned().sender
+        if mail and (keyed := transports.keyed(transport)):
+            attempt.calls = [call for compiled, readers in mail for call in keyed.together(compiled, sender, readers)]
+            attempt.save(update_fields=["calls"])
+        begun = {row.pk for row in going}
+        transport.hand_over(mail, sender, outcomes, deadline=deadline, idempotency_key=attempt.idempotency_key)
     except ValueError as error:
         if begun:
             raise
@@ -206,10 +204,10 @@ def _ask_again(lease: _Lease, pinned: Callable[[], _Pinned], attempt: Attempt, *
     outcomes: list[Outcome] = []
     try:
         while calls and not stopping() and time.monotonic() - began < TASK_SECONDS:
-            messages = _messages(pinned(), attempt, calls.pop())
-            if len(messages) > 1:
+            mail, sender = _mail(pinned(), attempt, calls.pop()), pinned().sender
+            if len(mail) > 1:
                 continue  # their tiers are no longer the same, nor would the call be
-            (compiled, sender, readers) = messages[0]
+            compiled, readers = mail[0]
             answers = keyed.repeat(
                 compiled, sender, readers, deadline=deadline, idempotency_key=attempt.idempotency_key
             )
@@ -243,9 +241,7 @@ def _note(attempt: Attempt, outcomes: list[Outcome], begun: set[int], tries: dic
         deliveries.repeat_later(attempt, seconds=ENV.retry_seconds)
 
 
-def _messages(
-    pinned: _Pinned, attempt: Attempt, chunk: list[Claimed]
-) -> list[tuple[message.Compiled, message.Sender, list[message.Reader]]]:
+def _mail(pinned: _Pinned, attempt: Attempt, chunk: list[Claimed]) -> message.Mail:
     """The chunk as compiled variants with their readers. Raises ValueError where the issue or its sender forbid it."""
     readers: dict[str, list[message.Reader]] = {}
     for row in chunk:
@@ -253,7 +249,7 @@ def _messages(
         if digest is None or row.profile_level != row.tier_level:
             digest = variants.ensure(_profile_now(row), pinned.content).digest
         readers.setdefault(digest, []).append(reader_of(row, attempt, pinned))
-    return [(_compiled(pinned, digest), pinned.sender, group) for digest, group in readers.items()]
+    return [(_compiled(pinned, digest), group) for digest, group in readers.items()]
 
 
 def _profile_now(row: Claimed) -> DispatchProfile:

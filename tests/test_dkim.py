@@ -224,7 +224,7 @@ def test_mail_by_smtp_is_signed_where_keys_are_set(tmp_path: Path, monkeypatch: 
         )
         values = {"unsubscribe_url": "https://news.example.org/u/1"}
         reader = message.Reader(1, "ada@example.org", "", "1@example.org", AT, values)
-        transport.hand_over(compiled, make_sender(), [reader], deadline=time.monotonic() + 30)
+        transports.hand_over(transport, [(compiled, [reader])], make_sender(), deadline=time.monotonic() + 30)
         transport.close()
         (kept,) = sink.messages()
         assert verdicts(kept.raw) == [True]

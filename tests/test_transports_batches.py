@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from newsletter import message
+from newsletter import message, transports
 from newsletter.fields import Slot, SlotTable
 from newsletter.rendering import Rendered
 from newsletter.transports import Result
@@ -316,7 +316,9 @@ def test_a_batch_refused_reader_by_reader_is_not_asked_again(double: Double, set
 def keys_of(transport: ProviderTransport, double: Double, *readers: message.Reader) -> list[str]:
     """The idempotency keys of the calls that hand `readers` over under KEY."""
     double.calls.clear()
-    transport.hand_over(make_compiled(), make_sender(), readers, deadline=time.monotonic() + 30, idempotency_key=KEY)
+    transports.hand_over(
+        transport, [(make_compiled(), readers)], make_sender(), deadline=time.monotonic() + 30, idempotency_key=KEY
+    )
     if transport.name == "brevo":
         return [call.fields["headers"]["idempotencyKey"] for call in double.calls]
     return [call.headers["Idempotency-Key"] for call in double.calls]

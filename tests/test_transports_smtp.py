@@ -83,7 +83,9 @@ def hand_over(where: SmtpSink | SmtpTransport | str, *addresses: str, seconds: f
     url = where.url if isinstance(where, SmtpSink) else where
     transport = url if isinstance(url, SmtpTransport) else SmtpTransport(url, timeout=5)
     try:
-        outcomes = transport.hand_over(make_compiled(), SENDER, readers, deadline=time.monotonic() + seconds)
+        outcomes = transports.hand_over(
+            transport, [(make_compiled(), readers)], SENDER, deadline=time.monotonic() + seconds
+        )
     finally:
         if transport is not where:
             transport.close()
@@ -199,7 +201,7 @@ def test_a_relay_that_hangs_up_while_the_message_is_written_leaves_no_doubt(sink
     readers = [make_reader("drop-before-dot-ada@example.org")]
     compiled = make_compiled("more than the buffers between us and the relay hold\n" * 300_000)
     transport = SmtpTransport(sink.url, timeout=5)
-    (outcome,) = transport.hand_over(compiled, SENDER, readers, deadline=time.monotonic() + 30)
+    (outcome,) = transports.hand_over(transport, [(compiled, readers)], SENDER, deadline=time.monotonic() + 30)
     assert outcome.result == Result.LATER
     assert sink.count() == 0
 

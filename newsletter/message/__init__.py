@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Compiled",
+    "Mail",
     "Reader",
     "Sender",
     "assemble",
@@ -98,6 +99,10 @@ class Compiled:
         """Octets of the message but for the reader's own headers and values."""
         parts = sum(len(before) + body.size for before, body in self.parts)
         return len(self.head) + len(self.subject_line) + parts + len(self.tail)
+
+
+# What is handed over at once: each compiled variant with the readers who get it.
+Mail = Sequence[tuple[Compiled, Sequence[Reader]]]
 
 
 def compile(rendered: Rendered, sender: Sender) -> Compiled:

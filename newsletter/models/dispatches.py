@@ -297,7 +297,8 @@ class Delivery(models.Model):
             ),
         ]
         indexes: ClassVar = [
-            models.Index(fields=["batch", "due_at"], condition=Q(status="queued"), name="delivery_queued"),
+            # In the order in which they are claimed, so that a chunk is read and no more.
+            models.Index(fields=["batch", "id"], condition=Q(status="queued"), name="delivery_queued"),
             # With the id, so that a page of one status is read in its order however many there are of it.
             models.Index(fields=["dispatch", "status", "id"], name="delivery_by_status"),
         ]

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
 from typing import Protocol
 
-from newsletter.message import Compiled, Reader, Sender, dkim
+from newsletter.message import Mail, Sender, dkim
 from newsletter.settings import ENV
 from newsletter.transports.keys import KEPT, Keyed
 from newsletter.transports.outcomes import Outcome, Result
 
-__all__ = ["KEPT", "Keyed", "Outcome", "Result", "Transport", "keyed", "longest_wait", "open_transport", "problems"]
+__all__ = [
+    "KEPT",
+    "Keyed",
+    "Outcome",
+    "Result",
+    "Transport",
+    "hand_over",
+    "keyed",
+    "longest_wait",
+    "open_transport",
+    "problems",
+]
 
 
 class Transport(Protocol):
@@ -23,18 +33,19 @@ class Transport(Protocol):
 
     def hand_over(
         self,
-        compiled: Compiled,
+        mail: Mail,
         sender: Sender,
-        readers: Sequence[Reader],
+        into: list[Outcome],
         *,
         deadline: float,
         idempotency_key: uuid.UUID | None = None,
-    ) -> list[Outcome]:
-        """One outcome per reader, in their order. Faults of the network and of the other side are outcomes.
+    ) -> None:
+        """Put one outcome per reader of `mail` into `into`. Faults of the network and of the other side are outcomes.
 
+        Each is put there as soon as it is known, so that it stays where the call is cut short.
         `deadline` is on the clock of `time.monotonic`: no message begins to leave after it; the rest is LATER.
         Where the other side keeps keys against doing the same twice, it is told those that follow from
-        `idempotency_key` and `readers`; SMTP has none.
+        `idempotency_key` and the readers; SMTP has none.
         """
 
     def rests(self) -> float:
@@ -42,6 +53,16 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Let the connections go; the next `hand_over` opens others."""
+
+
+def hand_over(
+    transport: Transport, mail: Mail, sender: Sender, *, deadline: float, idempotency_key: uuid.UUID | None = None
+) -> list[Outcome]:
+    """What `transport` says of each reader of `mail`, in their order."""
+    outcomes: list[Outcome] = []
+    transport.hand_over(mail, sender, outcomes, deadline=deadline, idempotency_key=idempotency_key)
+    order = [reader.delivery_id for _, readers in mail for reader in readers]
+    return sorted(outcomes, key=lambda outcome: order.index(outcome.delivery_id))
 
 
 def open_transport() -> Transport:

@@ -17,7 +17,7 @@ from anymail.exceptions import AnymailError, AnymailRecipientsRefused  # type: i
 from anymail.message import AnymailMessage  # type: ignore[import-untyped]
 from django.core.exceptions import ImproperlyConfigured
 
-from newsletter.message import Compiled, Reader, Sender
+from newsletter.message import Compiled, Mail, Reader, Sender
 from newsletter.transports.outcomes import Outcome, Result, one_line
 from newsletter.transports.provider import answers, backends, mails, merging
 from newsletter.transports.provider.answers import Answer
@@ -39,15 +39,26 @@ class ProviderTransport:
 
     def hand_over(
         self,
-        compiled: Compiled,
+        mail: Mail,
         sender: Sender,
-        readers: Sequence[Reader],
+        into: list[Outcome],
         *,
         deadline: float,
         idempotency_key: uuid.UUID | None = None,
-    ) -> list[Outcome]:
+    ) -> None:
         """See `transports.Transport.hand_over`. Each call has a key of its own, made of `idempotency_key` and the
         deliveries it carries, so that the same chunk makes the same calls again."""
+        for compiled, readers in mail:
+            into += self._hand_over(compiled, sender, readers, deadline, idempotency_key)
+
+    def _hand_over(
+        self,
+        compiled: Compiled,
+        sender: Sender,
+        readers: Sequence[Reader],
+        deadline: float,
+        idempotency_key: uuid.UUID | None,
+    ) -> list[Outcome]:
         plan = _Plan(self.name, compiled, sender, readers)
         found: dict[int, Answer] = dict(plan.refused)
         calls: list[list[Answer]] = []

@@ -12,10 +12,9 @@ import selectors
 import time
 import uuid
 from collections.abc import Sequence
-from functools import partial
 
 from newsletter import message
-from newsletter.message import Compiled, Reader, Sender, dkim
+from newsletter.message import Compiled, Mail, Reader, Sender, dkim
 from newsletter.transports.outcomes import Outcome, Result
 from newsletter.transports.smtp.load import TOO_LATE, Load
 from newsletter.transports.smtp.pipeline import DEPTH, Pipeline
@@ -65,15 +64,15 @@ class SmtpTransport:
 
     def hand_over(
         self,
-        compiled: Compiled,
+        mail: Mail,
         sender: Sender,
-        readers: Sequence[Reader],
+        into: list[Outcome],
         *,
         deadline: float,
         idempotency_key: uuid.UUID | None = None,
-    ) -> list[Outcome]:
+    ) -> None:
         """See `transports.Transport.hand_over`."""
-        load = Load(partial(self._make, compiled), sender.address, readers, deadline=deadline)
+        load = Load(self._make, sender.address, mail, into, deadline=deadline)
         self._lost_in_a_row = 0
         self._all_may_begin, self._next_look = True, 0.0
         try:
@@ -84,7 +83,6 @@ class SmtpTransport:
         except BaseException:
             self.close()  # what is under way belongs to no load any more
             raise
-        return load.outcomes()
 
     def rests(self) -> float:
         """See `transports.Transport.rests`."""

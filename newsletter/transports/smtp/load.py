@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from newsletter.message import Reader
+from newsletter.message import Compiled, Mail, Reader
 from newsletter.transports.outcomes import Outcome, Result, one_line
 from newsletter.transports.smtp.replies import Reply
 
@@ -22,10 +22,23 @@ class Message:
     than `doubt_from` octets of the connection, the last of them may have left.
     """
 
-    __slots__ = ("at", "begun", "by_sender", "doubt_from", "index", "losses", "octets", "reader", "refused", "steps")
+    __slots__ = (
+        "at",
+        "begun",
+        "by_sender",
+        "compiled",
+        "doubt_from",
+        "losses",
+        "octets",
+        "reader",
+        "refused",
+        "settled",
+        "steps",
+    )
 
-    def __init__(self, index: int, reader: Reader) -> None:
-        self.index = index
+    def __init__(self, compiled: Compiled, reader: Reader) -> None:
+        self.settled = False
+        self.compiled = compiled
         self.reader = reader
         self.octets = b""
         self.losses = 0
@@ -43,23 +56,30 @@ class Message:
 
 class Load:
     """What one call hands over: `waiting` in their order, `left` those without an outcome, `sender` their address.
+    Outcomes are put into `into`.
 
-    `make` makes a reader's octets and raises ValueError where there is no message to make; `deadline` is on the clock
-    of `time.monotonic`.
+    `make` makes a reader's octets of what is compiled and raises ValueError where there is no message to make;
+    `deadline` is on the clock of `time.monotonic`.
     """
 
     def __init__(
-        self, make: Callable[[Reader], bytes], sender: str, readers: Sequence[Reader], *, deadline: float
+        self,
+        make: Callable[[Compiled, Reader], bytes],
+        sender: str,
+        mail: Mail,
+        into: list[Outcome],
+        *,
+        deadline: float,
     ) -> None:
         self._make = make
         self._deadline = deadline
-        self._outcomes: list[Outcome | None] = [None] * len(readers)
         self._stop: tuple[Result, str] | None = None
         self._tried = True
         self._retry_after: float | None = None
         self.sender = sender
-        self.waiting = deque(map(Message, range(len(readers)), readers))
-        self.left = len(readers)
+        self.waiting = deque(Message(compiled, reader) for compiled, readers in mail for reader in readers)
+        self.left = len(self.waiting)
+        self._into = into
 
     @property
     def late(self) -> bool:
@@ -76,7 +96,7 @@ class Load:
                 self.settle(message, Result.REFUSED, "The address is not supported by this route: it needs SMTPUTF8.")
                 continue
             try:
-                message.octets = message.octets or self._make(message.reader)
+                message.octets = message.octets or self._make(message.compiled, message.reader)
             except ValueError as error:
                 self.settle(message, Result.REFUSED, str(error))
                 continue
@@ -87,11 +107,10 @@ class Load:
         self, message: Message, result: Result, reply: str, *, tried: bool = True, retry_after: float | None = None
     ) -> None:
         """Note what became of `message`; an outcome is final."""
-        assert self._outcomes[message.index] is None, "one outcome each"  # noqa: S101
+        assert not message.settled, "one outcome each"  # noqa: S101
+        message.settled = True
         said = one_line(reply, message.reader.address)
-        self._outcomes[message.index] = Outcome(
-            message.reader.delivery_id, result, said, tried=tried, retry_after=retry_after
-        )
+        self._into.append(Outcome(message.reader.delivery_id, result, said, tried=tried, retry_after=retry_after))
         message.octets = b""
         self.left -= 1
 
@@ -118,7 +137,3 @@ class Load:
     def _settle_stopped(self, message: Message) -> None:
         assert self._stop is not None, "only after stop()"  # noqa: S101
         self.settle(message, *self._stop, tried=self._tried, retry_after=self._retry_after)
-
-    def outcomes(self) -> list[Outcome]:
-        """What became of each, in the order of the readers; once none is `left`."""
-        return [outcome for outcome in self._outcomes if outcome is not None]
