@@ -56,6 +56,7 @@ class Command(BaseCommand):
     """The base of our commands; the module's docstring shows how one is written."""
 
     refusals: tuple[type[Exception], ...] = ()
+    needs_database = True
 
     def run(self, options: Options) -> Answer:
         """Do what the command is for. Raises CommandError, or one of `refusals`, to refuse in a sentence."""
@@ -90,7 +91,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> str:
         """Django's way in: the answer in the form that was asked for."""
         try:
-            _require_migrated()
+            if self.needs_database:
+                _require_migrated()
             answer = self.run(options)
         except OperationalError as error:
             reason = " ".join(str(error).split()).rstrip(".")

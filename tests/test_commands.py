@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -234,3 +235,14 @@ def test_the_default_tiers_are_made_once() -> None:
     tiers.ensure_default()
     assert Tier.objects.count() == 3
     assert not Subscriber.objects.exists()
+
+
+def test_classify_bounces_answers_for_every_file_it_can_read(tmp_path: Path) -> None:
+    mail, gone = tmp_path / "a.eml", tmp_path / "gone.eml"
+    mail.write_text("From MAILER-DAEMON\nFrom: MAILER-DAEMON@x.example\nSubject: failure notice\n\n550 no such user\n")
+    # No database is asked: none answers at this address.
+    environment = {**os.environ, "DATABASE_URL": "postgres://nobody:x@127.0.0.1:1/none"}
+    answer = run_program(environment, "classify_bounces", "--json", str(mail), str(gone))
+    assert json.loads(answer.stdout) == {str(mail): "hard"}
+    assert (answer.returncode, answer.stderr) == (1, f"“{gone}” could not be read: No such file or directory.\n")
+    assert "There is no such mailbox." in run("classify_bounces", str(mail))

@@ -21,6 +21,7 @@ _DEPTH = 12
 
 _FROM_LINE = re.compile(rb"\A(?:\s*\r?\n)?>?From [^\r\n:]*\r?\n")
 _HEADER = re.compile(r"^([A-Za-z][\w-]{0,60}):[ \t]?(.*)$")
+_SURROGATE = re.compile("[\ud800-\udfff]")  # some charsets decode to halves of characters, which no file can hold
 _HIDDEN = re.compile(r"<(style|script|head|title)\b[^>]{0,500}>.*?</\1\s*>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
 _BREAK = re.compile(r"<(?:br|/p|/div|/tr|/h\d|/li|/td|p|div)\b[^<>]{0,2000}>", re.IGNORECASE)
 _TAG = re.compile(r"<[a-zA-Z/!][^<>@]{0,2000}>")
@@ -67,7 +68,7 @@ def decode(raw: bytes, charset: str = "") -> str:
         charset = "iso-2022-jp" if b"\x1b$" in raw or b"\x1b(" in raw else "utf-8"
     for name in (charset, "utf-8"):
         with contextlib.suppress(LookupError, ValueError, UnicodeError):
-            return raw.decode(name)
+            return _SURROGATE.sub("\ufffd", raw.decode(name))
     return raw.decode("cp1252", "replace")
 
 
@@ -85,7 +86,7 @@ def headers_in(text: str) -> dict[str, list[str]]:
 
 def _mail(message: _Mime) -> Mail:
     headers: dict[str, list[str]] = {}
-    for name, value in message.items():
+    for name, value in message.raw_items():
         headers.setdefault(name.lower(), []).append(_decoded(value))
     parts = tuple(_leaves(message, inside=False, depth=0))
     report_type = str(message.get_param("report-type", "") or "").lower()
@@ -101,7 +102,7 @@ def _leaves(message: _Mime, *, inside: bool, depth: int) -> Iterator[Part]:
         yield Part(kind, _fields(message), inside)
     elif kind in {"message/rfc822", "message/global"} and isinstance(payload, list) and payload:
         inner = cast(_Mime, payload[0])
-        lines = "".join(f"{name}: {_decoded(value)}\n" for name, value in inner.items())
+        lines = "".join(f"{name}: {_decoded(value)}\n" for name, value in inner.raw_items())
         yield Part("message/rfc822", lines, inside)
         yield from _leaves(inner, inside=True, depth=depth + 1)
     elif isinstance(payload, list):
@@ -119,12 +120,11 @@ def _fields(message: _Mime) -> str:
         return _text(message)
     blocks = []
     for block in cast(list[_Mime], payload):
-        lines = "".join(f"{name}: {value}\n" for name, value in block.items())
+        lines = "".join(f"{name}: {value}\n" for name, value in block.raw_items())
         body = block.get_payload()
         blocks.append(lines + ("\n" + body if isinstance(body, str) else ""))
     text = "\n".join(blocks)
-    if "\x1b$" in text:
-        text = decode(text.encode("latin-1", "replace"))
+    text = decode(text.encode("utf-8", "surrogateescape"))  # fields as they came: eight bits or ISO-2022-JP
     if str(message.get("Content-Transfer-Encoding", "")).strip().lower() in {"base64", "quoted-printable"}:
         plain = _Message()
         plain["Content-Transfer-Encoding"] = str(message["Content-Transfer-Encoding"])
@@ -146,10 +146,10 @@ def _text(message: _Mime) -> str:
 
 def _decoded(value: object) -> str:
     """A header's value on one line, RFC 2047 undone as far as it goes."""
-    text = str(value)
+    text = decode(str(value).encode("utf-8", "surrogateescape"))
     with contextlib.suppress(Exception):  # whatever a stranger wrote there, the raw text will do
         pieces = []
-        for piece, charset in email.header.decode_header(value if isinstance(value, str) else text):
+        for piece, charset in email.header.decode_header(text):
             pieces.append(decode(piece, charset or "") if isinstance(piece, bytes) else piece)
         text = "".join(pieces)
     return " ".join(text.split())

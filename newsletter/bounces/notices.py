@@ -35,6 +35,7 @@ _TELLING = frozenset(
         "x-received",
     }
 )
+_OF_MESSAGES = frozenset({"from", "to", "subject", "date", "received", "return-path", "message-id"})
 _FEWEST = 3
 
 
@@ -108,6 +109,6 @@ def _starts_headers(lines: list[str], start: int) -> bool:
             count += 1
         elif not (count and _FOLDED.match(line)):
             break
-    return (
-        count >= _FEWEST and bool(names & _TELLING) and "final-recipient" not in names and "reporting-mta" not in names
-    )
+    # A part of a broken multipart begins with headers too, but with none of these.
+    a_message = bool(names & _TELLING) and bool(names & _OF_MESSAGES)
+    return count >= _FEWEST and a_message and not names & {"final-recipient", "reporting-mta"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -36,6 +37,8 @@ _STILL_TRYING = any_of(
     r"il n'est pas nécessaire de renvoyer",
 )
 _FIELDS = re.compile(r"^\s{0,3}(?:final|original)-recipient:", re.MULTILINE | re.IGNORECASE)
+# Amazon SES, "Return bounce response action": the reporter is the server that had accepted the mail.
+_RECEIPT_RULE = re.compile(r"^reporting-mta:.*inbound-smtp\.[\w-]+\.amazonaws\.com", re.MULTILINE | re.IGNORECASE)
 _GIVEN_UP = re.compile(
     r"permanent|giv(?:en|ing) up|fatal error|has failed|could not be delivered after|returned (?:to|as)", re.IGNORECASE
 )
@@ -118,10 +121,19 @@ def _delivery_report(mail: Mail) -> dict[str, Any] | None:
         if any(recipient.action == "delayed" or recipient.status.startswith("4") for recipient in found):
             return _report(Kind.NOTICE, "The mail is late; the receiving server is still being tried.")
         return _report(Kind.NOTICE, "The mail was delivered.")
+    if any(_RECEIPT_RULE.search(text) for text in source):
+        return _bounce([_answered_by_rule(_failure(recipient, "")) for recipient in failed])
     if len(failed) == 1:
         return _bounce([_failure(failed[0], said)])
     entries = dict(notices.entries_in(said))
     return _bounce([_failure(recipient, entries.get(recipient.address, "")) for recipient in failed])
+
+
+def _answered_by_rule(failure: Failure) -> Failure:
+    """Amazon SES takes mail for a whole domain; a rule of its owner answers later, in the words of a template."""
+    given = failure.judgement
+    hard = given.verdict is Verdict.HARD
+    return replace(failure, judgement=replace(given, cause=Cause.RECIPIENT_REFUSES)) if hard else failure
 
 
 def _has_failed(recipient: reports.Recipient, mail: Mail) -> bool:

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from newsletter import bounces, commands
+from newsletter.commands import Answer
+
+
+class Command(commands.Command):
+    """`manage.py classify_bounces [--json] FILE…`: what each returned mail means.
+
+    A file that cannot be read is said on stderr and makes the exit status 1; the others are answered all the same.
+    """
+
+    help = "Say of each mail in a file whether it is a hard, soft or block bounce, a complaint or no bounce."
+    needs_database = False
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """FILE is one mail as a mailbox or a pipe gives it, with or without an mbox's first line."""
+        parser.add_argument("files", nargs="+", metavar="FILE", help="A mail: .eml, or the first one of an mbox.")
+
+    def handle(self, *args: Any, **options: Any) -> str:
+        """The answer for what could be read, then a refusal where something could not."""
+        self.unreadable: list[str] = []
+        answer = super().handle(*args, **options)
+        if not self.unreadable:
+            return answer
+        self.stdout.write(answer)
+        for sentence in self.unreadable:
+            self.stderr.write(sentence)
+        raise SystemExit(1)
+
+    def run(self, options: commands.Options) -> Answer:
+        """Read each file once, whatever it holds."""
+        reports = {}
+        for name in options["files"]:
+            try:
+                reports[name] = bounces.read(Path(name).read_bytes())
+            except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+                why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+                self.unreadable.append(f"“{name}” could not be read: {why}.")
+        rows = [
+            (name, str(report.verdict), "" if report.kind == str(report.verdict) else str(report.kind), report.reason)
+            for name, report in reports.items()
+        ]
+        text = commands.table(("file", "verdict", "kind", "reason"), rows) if rows else ""
+        return Answer(text=text, data={name: str(report.verdict) for name, report in reports.items()})
