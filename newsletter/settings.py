@@ -328,6 +328,11 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 CELERY_BEAT_SCHEDULE = {
     # A tick that waited too long is worth nothing: the next one sees the same rows.
     "tick": {"task": "newsletter.tasks.tick", "schedule": 1.0, "options": {"expires": 5}},
+    "judge_late": {
+        "task": "newsletter.tasks.judge_late",
+        "schedule": 60.0,
+        "options": {"expires": 60, "queue": "intake"},
+    },
     "tidy": {"task": "newsletter.tasks.tidy", "schedule": 3600.0, "options": {"expires": 3600}},
 }
 CELERY_BEAT_SCHEDULE_FILENAME = str(ENV.data_dir / "beat-schedule")

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, ParamSpec
 
 from celery import Task, shared_task
 from celery.signals import worker_shutting_down
@@ -30,11 +30,12 @@ from subscribers import tidying
 
 logger = logging.getLogger(__name__)
 
-Id = TypeVar("Id", int, str)
+Params = ParamSpec("Params")
 
 WORK_THREADS = 4
 HOOK_THREADS = turns.AT_ONCE  # of their own: a receiver that does not answer holds up no mail
 TIDY_SECONDS = 3600.0
+JUDGE_SECONDS = 60.0
 # Then what nobody took is rung again: a ring that ended earlier would leave its batch alone until then.
 RING_SECONDS = ENV.lease_seconds
 ORDINARY, SOON, HOOKS, INTAKE = (queue.name for queue in settings.CELERY_TASK_QUEUES)
@@ -113,6 +114,12 @@ def take_in(channel: str) -> None:
 
 
 @shared_task
+def judge_late() -> None:
+    """Judge opens and clicks anew together with those that came about the same time. Beat calls it every minute."""
+    events.judge_late()
+
+
+@shared_task
 def tidy() -> None:
     """End what time ends: pauses, requests that nobody confirmed, links that ran out; tell webhooks of memberships that
     did, and forget what they were told long ago. Beat calls it every hour."""
@@ -167,6 +174,8 @@ def work(stop: threading.Event, *, seconds_between_looks: float = 0.2) -> None:
     running: set[Future[None]] = set()
     taking_in: dict[Channel, Future[None]] = {}
     tidied = float("-inf")
+    judging, judged = Future[None](), float("-inf")
+    judging.set_result(None)
     with (
         ThreadPoolExecutor(WORK_THREADS, thread_name_prefix="work") as pool,
         ThreadPoolExecutor(HOOK_THREADS, thread_name_prefix="hooks") as hook_pool,
@@ -179,6 +188,8 @@ def work(stop: threading.Event, *, seconds_between_looks: float = 0.2) -> None:
                 taking_in = {channel: turn for channel, turn in taking_in.items() if not turn.done()}
                 for channel in _coming_back().keys() - taking_in.keys():
                     taking_in[channel] = intake_pool.submit(_run, take_in, channel.value)
+                if judging.done() and time.monotonic() - judged >= JUDGE_SECONDS:
+                    judging, judged = pool.submit(_run, judge_late), time.monotonic()
                 if time.monotonic() - tidied >= TIDY_SECONDS:
                     tidied = time.monotonic()
                     tidy()
@@ -191,11 +202,11 @@ def work(stop: threading.Event, *, seconds_between_looks: float = 0.2) -> None:
     _stopping.set(False)
 
 
-def _run(task: Task[[Id], None], pk: Id) -> None:
+def _run(task: Task[Params, None], *args: Params.args, **kwargs: Params.kwargs) -> None:
     close_old_connections()
     try:
-        task(pk)
+        task(*args, **kwargs)
     except Exception:
-        logger.exception("%s %s failed; what it was to do is looked at again.", task.name, pk)
+        logger.exception("%s %s failed; what it was to do is looked at again.", task.name, args)
     finally:
         close_old_connections()

@@ -4,6 +4,8 @@
     events.entry_of(kind, …)    that as an entry for `newsletter.intake`
     events.write_hits(entries)  many entries at once, in a worker: judged, stored, counted
     events.record(kind, …)      one that cannot wait: an unsubscribe
+    events.judge_late()         what came lately, together: sweeps of link scanners, which no hit shows by itself
+    events.judge_stored(…)      all that is stored, by the rules of now
     events.recount(dispatch)    counts and first times made anew from the rows
 
 Each hit is stored raw, as often as it comes; beside that a delivery notes its first open, click and unsubscribe, and a
@@ -14,6 +16,7 @@ now, whatever they allowed when the mail was sent: not at all, without saying wh
 from __future__ import annotations
 
 from newsletter.events.reading import AGENT_LENGTH, NETWORK_BITS, Hit, hit_of
+from newsletter.events.rejudging import judge_late, judge_stored
 from newsletter.events.writing import Kind, entry_of, record, take_back_unsubscribe, write_hits
 
 __all__ = [
@@ -23,6 +26,8 @@ __all__ = [
     "Kind",
     "entry_of",
     "hit_of",
+    "judge_late",
+    "judge_stored",
     "record",
     "take_back_unsubscribe",
     "write_hits",

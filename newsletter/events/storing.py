@@ -63,8 +63,8 @@ def store(rows: Sequence[Row]) -> set[uuid.UUID]:
         return set()
     # One key twice in a batch is one hit.
     by_key = {row.key: row for row in rows}
-    noted = _lock({row.delivery_id for row in rows if row.delivery_id})
-    known = _known({(row.delivery_id, group) for row in by_key.values() if row.delivery_id for group in groups(row)})
+    noted = lock({row.delivery_id for row in rows if row.delivery_id})
+    known = _known({(row.delivery_id, group) for row in by_key.values() if row.delivery_id for group in groups_of(row)})
     inserted = _insert(list(by_key.values()))
     new = [by_key[key] for key in inserted]
     _note_firsts(new, noted)
@@ -72,11 +72,16 @@ def store(rows: Sequence[Row]) -> set[uuid.UUID]:
     return inserted
 
 
-def groups(row: Row) -> list[Group]:
+def groups_of(row: Row) -> list[Group]:
     """The tallies that a row counts in."""
-    found = [(row.kind, WHOEVER, WHATEVER), (row.kind, row.judged, WHATEVER)]
-    if row.url:
-        found += [(row.kind, WHOEVER, row.url), (row.kind, row.judged, row.url)]
+    return groups(row.kind, row.judged, row.url)
+
+
+def groups(kind: str, judged: str, url: str) -> list[Group]:
+    """The tallies that a hit counts in which is judged so."""
+    found = [(kind, WHOEVER, WHATEVER), (kind, judged, WHATEVER)]
+    if url:
+        found += [(kind, WHOEVER, url), (kind, judged, url)]
     return found
 
 
@@ -101,7 +106,7 @@ def digest(url: str) -> str:
     return hashlib.md5(url.encode(), usedforsecurity=False).hexdigest() if url else ""
 
 
-def _lock(ids: set[int]) -> dict[int, Firsts]:
+def lock(ids: set[int]) -> dict[int, Firsts]:
     """Hold these deliveries; the first times that they have noted."""
     if not ids:
         return {}
@@ -178,14 +183,20 @@ def _count(rows: list[Row], known: set[tuple[int, Group]]) -> None:
     for row in rows:
         if row.dispatch_id is None:
             continue
-        for group in groups(row):
+        for group in groups_of(row):
             hits[row.dispatch_id, group] += 1
             if row.delivery_id and (row.delivery_id, group) not in known:
                 known.add((row.delivery_id, group))
                 readers[row.dispatch_id, group] += 1
-    if not hits:
+    add_tallies((*of, number, readers[of]) for of, number in hits.items())
+
+
+def add_tallies(counts: Iterable[tuple[int, Group, int, int]]) -> None:
+    """Add to the tallies, which may be new, from dispatch, group, hits and readers. In one statement in one order, so
+    that no two who write tallies wait for each other."""
+    values = tally_rows(counts)
+    if not values:
         return
-    values = tally_rows((*of, number, readers[of]) for of, number in hits.items())
     columns = given.types_of(Tally, list(values[0]))
     names = ", ".join(columns)
     sql = f"""
@@ -195,3 +206,26 @@ def _count(rows: list[Row], known: set[tuple[int, Group]]) -> None:
     """  # noqa: S608
     with connection.cursor() as cursor:
         cursor.execute(sql, [given.rows(values)])
+
+
+def change_tallies(counts: Sequence[tuple[int, Group, int, int]]) -> None:
+    """The same where some of it is taken away, never below nothing."""
+    # A new row cannot begin below nothing, so those that are not there yet begin at it; and an UPDATE takes rows in
+    # whatever order, so they are held in the order of all writers first.
+    add_tallies((dispatch, group, 0, 0) for dispatch, group, _, _ in counts)
+    values = tally_rows(counts)
+    columns = given.types_of(Tally, ["dispatch_id", "kind", "judged", "url_digest", "hits", "readers"])
+    with connection.cursor() as cursor:
+        for name in ("hits", "readers"):
+            columns[name] = "integer"
+        least = "GREATEST" if connection.vendor == "postgresql" else "MAX"
+        cursor.execute(
+            f"""
+            UPDATE newsletter_tally SET hits = {least}(0, newsletter_tally.hits + given.hits),
+                readers = {least}(0, newsletter_tally.readers + given.readers)
+            FROM {given.table(columns)}
+            WHERE newsletter_tally.dispatch_id = given.dispatch_id AND newsletter_tally.kind = given.kind
+                AND newsletter_tally.judged = given.judged AND newsletter_tally.url_digest = given.url_digest
+            """,  # noqa: S608
+            [given.rows(values)],
+        )

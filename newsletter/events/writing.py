@@ -72,13 +72,11 @@ def write_hits(entries: Sequence[dict[str, Any]]) -> int:
     with transaction.atomic():
         deliveries = _mails(entry.get("delivery") for entry in entries)
         dispatches = _dispatches(entry.get("dispatch") for entry in entries if entry.get("delivery") not in deliveries)
-        rows = []
-        for entry in entries:
-            mail = deliveries.get(entry.get("delivery")) or dispatches.get(entry.get("dispatch"))
-            row = _row(entry, mail)
-            if row is not None:
-                rows.append(row)
-        return len(storing.store(rows))
+        rows = (
+            _row(entry, deliveries.get(entry.get("delivery")) or dispatches.get(entry.get("dispatch")))
+            for entry in entries
+        )
+        return len(storing.store(_judged([row for row in rows if row is not None])))
 
 
 def record(
@@ -125,7 +123,7 @@ def _row(entry: dict[str, Any], mail: _Mail | None) -> storing.Row | None:
             delivery = subscriber = None
     at = dt.datetime.fromtimestamp(entry["at"], dt.UTC)
     sent_at = mail.sent_at if mail and delivery else None
-    row = storing.Row(
+    return storing.Row(
         key=uuid.UUID(entry["key"]),
         kind=kind,
         at=at,
@@ -141,15 +139,26 @@ def _row(entry: dict[str, Any], mail: _Mail | None) -> storing.Row | None:
         prefetch=bool(entry.get("prefetch")),
         since_sent=(at - sent_at).total_seconds() if sent_at else None,
     )
-    return row if kind == Kind.UNSUBSCRIBE else _judged(row)
 
 
-def _judged(row: storing.Row) -> storing.Row:
-    """A hit with who made it, as far as it says so by itself."""
-    judgement = judging.judge(
-        judging.Facts(row.kind, row.at, row.method, row.agent, row.network, row.prefetch, row.since_sent, row.url)
+def _judged(rows: Sequence[storing.Row]) -> list[storing.Row]:
+    """The same, hits with who made them. They are judged together, for a scanner's hits on a mail mostly come in one
+    batch; what has come in parts is put right by `rejudging`."""
+    hits = [row for row in rows if row.kind != Kind.UNSUBSCRIBE]
+    found = judging.judge_all(
+        [
+            judging.Facts(
+                row.kind, row.at, row.method, row.agent, row.network, row.prefetch, row.since_sent, row.url,
+                row.delivery_id,
+            )
+            for row in hits
+        ]
+    )  # fmt: skip
+    judged = (
+        replace(row, judged=judgement.judged.value, reasons=judgement.codes)
+        for row, judgement in zip(hits, found, strict=True)
     )
-    return replace(row, judged=judgement.judged.value, reasons=judgement.codes)
+    return [*judged, *(row for row in rows if row.kind == Kind.UNSUBSCRIBE)]
 
 
 def _mails(ids: Iterable[int | None]) -> dict[int | None, _Mail]:

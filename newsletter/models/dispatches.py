@@ -301,6 +301,11 @@ class Delivery(models.Model):
             models.Index(fields=["batch", "id"], condition=Q(status="queued"), name="delivery_queued"),
             # With the id, so that a page of one status is read in its order however many there are of it.
             models.Index(fields=["dispatch", "status", "id"], name="delivery_by_status"),
+            # Few of many: who left by it, and why somebody was skipped, without a look at the rest.
+            models.Index(
+                fields=["dispatch"], condition=Q(unsubscribed_at__isnull=False), name="delivery_that_made_leave"
+            ),
+            models.Index(fields=["dispatch", "reason"], condition=Q(status="skipped"), name="delivery_skipped"),
         ]
 
     def __str__(self) -> str:

@@ -83,3 +83,36 @@ class Tally(models.Model):
 
     def __str__(self) -> str:
         return f"{self.hits} × {self.kind} by {self.judged}"
+
+
+class Hour(models.Model):
+    """How many hits of one kind a dispatch had in an hour (UTC), by who made them: what the report's picture shows.
+
+    Counted from the rows when hits are judged together, an hour at a time, and kept when those rows have gone.
+    """
+
+    dispatch = models.ForeignKey(Dispatch, models.CASCADE, related_name="hours", db_index=False)
+    at = models.DateTimeField(help_text="When the hour begins.")
+    kind = models.CharField(max_length=11, choices=Event.Kind)
+    judged = models.CharField(max_length=7, choices=Event.Judged)
+    hits = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["dispatch", "at", "kind", "judged"], name="one_count_of_an_hour")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.hits} × {self.kind} by {self.judged} from {self.at}"
+
+
+class Mark(models.Model):
+    """How far something got that goes through rows in the order of their ids: it begins after `value` the next time,
+    and had `seen` rows up to that one."""
+
+    name = models.CharField(max_length=40, unique=True)
+    value = models.BigIntegerField(default=0)
+    seen = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.value}"
