@@ -1,4 +1,4 @@
-"""All figures that the documents state: `make bench`, or one of `sending`, `provider` and `admin` by name.
+"""All figures that the documents state: `make bench`, or one of `sending`, `provider`, `admin` and `report` by name.
 
     python -m bench [NAME …]
 
@@ -19,6 +19,7 @@ PARTS = {
     "sending": ["-m", "bench.sending"],
     "provider": ["-m", "bench.provider"],
     "admin": ["-m", "bench.admin_pages"],
+    "report": ["-m", "bench.report"],
 }
 
 

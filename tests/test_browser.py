@@ -146,9 +146,9 @@ def open_and_leave(page: Page, html: str) -> None:
 
 
 def number_on(page: Page, report: str, name: str) -> str:
-    """What a report says now under `name`."""
+    """What a report says now under `name`, without the share that stands beside."""
     page.goto(report)
-    return page.locator("dl div", has=page.get_by_text(name, exact=True)).locator("dd").inner_text()
+    return page.locator("dl div", has=page.get_by_text(name, exact=True)).locator("dd").inner_text().split()[0]
 
 
 def is_up(site: str) -> bool:

@@ -13,7 +13,7 @@ from django.urls import URLPattern, reverse
 
 from newsletter import scheduling, stats
 from newsletter.admin import acting, base
-from newsletter.admin.dispatches import progress, settling
+from newsletter.admin.dispatches import progress, results, settling
 from newsletter.admin.issues import listing
 from newsletter.models import Delivery, Dispatch
 
@@ -71,13 +71,18 @@ class DispatchAdmin(base.ModelAdmin[Dispatch]):
             name: (self._act(act), acting.SEND, ("GET", "POST") if act.question else ("POST",))
             for name, act in settling.ACTS.items()
         }
-        views = {"live": (self._live, VIEW, ("GET",)), **acts}
+        looks: dict[str, tuple[acting.View[Any], str, tuple[str, ...]]] = {
+            "live": (self._live, VIEW, ("GET",)),
+            "links": (self._links, VIEW, ("GET",)),
+        }
+        views = {**looks, **acts}
         return acting.pages(self, self._rows, views) + super().get_urls()
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """The page of one dispatch. `?list=` names one of LISTS, `?after=` a delivery after which it goes on."""
+        """The page of one dispatch. `?list=` names one of LISTS, `?after=` a delivery after which it goes on, `?links=`
+        a page of its links."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         dispatch = self._rows().filter(pk=object_id).first() if object_id.isdecimal() else None
@@ -103,6 +108,8 @@ class DispatchAdmin(base.ModelAdmin[Dispatch]):
             "undo": progress.can_be_undone(dispatch),
             "starts": scheduling.when(dispatch),
             "report": numbers,
+            "results": results.results(dispatch, numbers, request.GET.get("links", "")),
+            "links_address": reverse("admin:newsletter_dispatch_links", args=[dispatch.pk]),
             "sums_agree": stats.sums_agree(numbers),
             "sum_line": progress.sum_line(numbers) if dispatch.candidates is not None else "",
             "skipped": progress.in_words(numbers["skipped"]),
@@ -139,6 +146,11 @@ class DispatchAdmin(base.ModelAdmin[Dispatch]):
     def _live(self, request: HttpRequest, dispatch: Dispatch) -> HttpResponseBase:
         response = JsonResponse(progress.live(dispatch))
         response["Cache-Control"] = "no-store"
+        return response
+
+    def _links(self, request: HttpRequest, dispatch: Dispatch) -> HttpResponseBase:
+        response = HttpResponse(results.links_as_csv(dispatch), content_type="text/csv; charset=utf-8")
+        response["Content-Disposition"] = f'attachment; filename="links-{dispatch.pk}.csv"'
         return response
 
     def _act(self, act: settling.Act) -> acting.View[Dispatch]:

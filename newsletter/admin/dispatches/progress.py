@@ -6,16 +6,15 @@ import datetime as dt
 from typing import Any
 
 from django.core.cache import cache
-from django.db.models import Count, Sum
+from django.db.models import Sum
 from django.db.models.functions import Now
 
-from newsletter import counting, scheduling, stats
+from newsletter import scheduling, stats
 from newsletter.models import Attempt, Delivery, Dispatch
 
 Status = Dispatch.Status
 RUNNING = (Status.PREPARING, Status.SENDING)
 FRESH_SECONDS = 1  # however many people watch, the rows are counted once in this time
-REPORT_SECONDS = 10
 _PACE_OVER = dt.timedelta(seconds=20)
 
 # Why a reader gets no mail, as the author would say it.
@@ -29,24 +28,22 @@ REASONS = {
 }
 
 
+def standing(dispatch: Dispatch) -> stats.Standing:
+    """Where the deliveries of `dispatch` stand, counted at most once a second."""
+    found: stats.Standing = cache.get_or_set(  # type: ignore[assignment]
+        f"dispatch-{dispatch.pk}-standing", lambda: stats.standing(dispatch), FRESH_SECONDS
+    )
+    return found
+
+
 def counts(dispatch: Dispatch) -> dict[str, int]:
-    """The deliveries of `dispatch` by status: one grouping of one index, at most once a second."""
-
-    def count() -> dict[str, int]:
-        rows = Delivery.objects.filter(dispatch=dispatch).values_list("status").annotate(count=Count("pk")).order_by()
-        return dict(rows)
-
-    found: dict[str, int] = cache.get_or_set(f"dispatch-{dispatch.pk}-counts", count, FRESH_SECONDS) or {}
-    return {status.value: found.get(status.value, 0) for status in Delivery.Status}
+    """The deliveries of `dispatch` by status."""
+    return standing(dispatch).by_status
 
 
 def report(dispatch: Dispatch) -> dict[str, Any]:
-    """`stats.count`; for a large audience at most once in REPORT_SECONDS for a state it stays in."""
-    if (dispatch.candidates or 0) <= counting.FARTHEST:
-        return stats.count(dispatch)
-    key = f"dispatch-{dispatch.pk}-report-{dispatch.status}"
-    numbers: dict[str, Any] = cache.get_or_set(key, lambda: stats.count(dispatch), REPORT_SECONDS) or {}
-    return numbers
+    """`stats.count`; the deliveries are counted at most once a second."""
+    return stats.count(dispatch, standing(dispatch))
 
 
 def live(dispatch: Dispatch) -> dict[str, Any]:

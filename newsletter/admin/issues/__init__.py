@@ -28,8 +28,10 @@ class IssueList(base.ThemedChangeList):
         """The rows of this page; all their states are asked for at once."""
         super().get_results(request)
         found = listing.states(self.result_list)
+        people = listing.people(found.values())
         for issue in self.result_list:
             issue.state = found[issue.pk]
+            issue.people = people.get(issue.state.dispatch.pk) if issue.state.dispatch else None
 
 
 @admin.register(Issue)
@@ -38,7 +40,7 @@ class IssueAdmin(base.ModelAdmin[Issue]):
 
     form = editing.IssueForm
     inlines = (editing.SectionInline,)
-    list_display = ("title", "newsletter", "number", "state", "changed")
+    list_display = ("title", "newsletter", "number", "state", "opened", "clicked", "changed")
     list_filter = (listing.StateFilter, "newsletter")
     list_select_related = ("newsletter",)
     search_fields = ("title", "=number")
@@ -59,6 +61,16 @@ class IssueAdmin(base.ModelAdmin[Issue]):
     def state(self, issue: Issue) -> str:
         """Where it stands, as a badge."""
         return listing.badge(issue.state)  # type: ignore[attr-defined]
+
+    @admin.display(description="Opened by", empty_value="")
+    def opened(self, issue: Issue) -> int | None:
+        """How many people opened it, once it goes out."""
+        return None if issue.people is None else issue.people.get("open", 0)  # type: ignore[attr-defined]
+
+    @admin.display(description="Clicked by", empty_value="")
+    def clicked(self, issue: Issue) -> int | None:
+        """How many people clicked in it, once it goes out."""
+        return None if issue.people is None else issue.people.get("click", 0)  # type: ignore[attr-defined]
 
     @admin.display(description="Last saved")
     def changed(self, issue: Issue) -> str:

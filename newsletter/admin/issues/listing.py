@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 
 from newsletter import scheduling
-from newsletter.models import Attempt, Delivery, Dispatch, Issue
+from newsletter.models import Attempt, Delivery, Dispatch, Event, Issue, Tally
 
 Status = Dispatch.Status
 MOVING = (Status.SENDING, Status.PAUSED)
@@ -72,6 +72,16 @@ def states(issues: Iterable[Issue]) -> dict[int, State]:
     percents = percent_done(dispatch for dispatch in latest.values() if dispatch.status in MOVING)
     found = ((pk, latest.get(pk)) for pk in ids)
     return {pk: state_of(dispatch, percent=percents.get(dispatch.pk) if dispatch else None) for pk, dispatch in found}
+
+
+def people(states: Iterable[State]) -> dict[int, dict[str, int]]:
+    """How many people opened and clicked what was sent, `open` and `click`, by the id of the dispatch; one query."""
+    sent = [state.dispatch.pk for state in states if state.dispatch and state.dispatch.snapshot_at]
+    rows = Tally.objects.filter(dispatch__in=sent, judged=Event.Judged.PERSON, url_digest="")
+    found: dict[int, dict[str, int]] = {pk: {} for pk in sent}
+    for pk, kind, readers in rows.values_list("dispatch", "kind", "readers"):
+        found[pk][kind] = readers
+    return found
 
 
 def percent_done(dispatches: Iterable[Dispatch]) -> Mapping[int, int]:

@@ -7,6 +7,8 @@ from django.core.management.base import CommandParser
 from newsletter import commands, stats
 from newsletter.commands import Answer
 
+LINKS = 10  # that are listed; --json has all
+
 
 class Command(commands.Command):
     """`manage.py issue_report ISSUE`: where each candidate of an issue stands, with the doubts listed."""
@@ -43,9 +45,9 @@ def report_text(data: dict[str, Any]) -> str:
             rows += [(f"{key}: {reason}", count) for reason, count in value.items()] or [(key, 0)]
         else:
             rows.append((key, value))
-    rows += [(key, data[key]) for key in ("opened", "clicked", "unsubscribed")]
+    rows.append(("unsubscribed", data["unsubscribed"]))
     text = [f"“{data['title']}” (issue {data['issue']}): {data['status']}.", data["pause_reason"] or data["waits_for"]]
-    text += ["", commands.table(["", "readers"], rows), ""]
+    text += ["", commands.table(["", "readers"], rows), "", engagement_text(data), ""]
     text.append(
         "The sums agree." if data["sums_agree"] else "THE SUMS DO NOT AGREE: somebody is lost or counted twice."
     )
@@ -58,3 +60,23 @@ def report_text(data: dict[str, Any]) -> str:
         text.append("In doubt, settle with `manage.py settle_issue`:")
         text += [f"  delivery {row['id']}, subscriber {row['subscriber_id']}: {row['reply']}" for row in data["doubts"]]
     return "\n".join(line for index, line in enumerate(text) if line or index != 1)
+
+
+def engagement_text(data: dict[str, Any]) -> str:
+    """Who opened and clicked: people first, then what nobody can tell, machines, and all; then the links that most
+    people followed."""
+    columns = ["", "readers who opened", "opens", "readers who clicked", "clicks"]
+    rows = [
+        (title, *(data[kind][name][what] for kind in ("opens", "clicks") for what in ("readers", "hits")))
+        for title, name in (
+            ("people", "people"),
+            ("nobody can tell", "unknown"),
+            ("machines", "machines"),
+            ("all", "all"),
+        )
+    ]
+    text = commands.table(columns, rows)
+    if data["links"]:
+        links = [(link["url"], link["people"]["readers"], link["all"]["hits"]) for link in data["links"][:LINKS]]
+        text += "\n\n" + commands.table(["links", "people", "all clicks"], links)
+    return text
