@@ -192,6 +192,7 @@ class Suppression(models.Model):
 
     class Reason(models.TextChoices):
         HARD_BOUNCE = "hard bounce"
+        SOFT_BOUNCE = "soft bounce"
         COMPLAINT = "complaint"
         ERASED = "erased"
         MANUAL = "manual"
@@ -239,6 +240,7 @@ class ConsentRecord(models.Model):
     newsletter = models.ForeignKey("newsletter.Newsletter", models.SET_NULL, null=True)
     action = models.CharField(max_length=15, choices=Action)
     source = models.CharField(max_length=100, help_text="The way it came: one click, preferences page, import …")
+    reason = models.CharField(max_length=300, blank=True, default="", help_text="Why, in the words of who did it.")
     text_version = models.CharField(max_length=64, blank=True, default="", help_text="Hash of the words agreed to.")
     network = models.CharField(max_length=43, blank=True, default="", help_text="The sender's network: /24 or /48.")
     agent = models.CharField(max_length=300, blank=True, default="", help_text="The User-Agent header, cut.")

@@ -252,6 +252,18 @@ class Delivery(models.Model):
         UNCONFIRMED = "unconfirmed"
         SKIPPED = "skipped"
 
+    class Verdict(models.IntegerChoices):
+        """What came back of it, the one that counts where several did last.
+
+        A block weighs more than a soft bounce: whoever names the sender's fault knows it, and soft is also said of what
+        nobody understood.
+        """
+
+        SOFT = 1, "soft bounce"
+        BLOCK = 2, "blocked"
+        HARD = 3, "hard bounce"
+        COMPLAINT = 4, "complaint"
+
     # The database does not look each of these up: for a million readers that alone takes 17 s and writes a lock into
     # every reader's row. The snapshot's own join proves dispatch, profile and batch, and a claim makes its attempt
     # first; a subscriber who is erased while the snapshot runs is taken out by `deliveries.forget_erased`, and nothing
@@ -278,6 +290,7 @@ class Delivery(models.Model):
     reply = models.CharField(max_length=300, blank=True, default="", help_text="The relay's or provider's last answer.")
     provider_id = models.CharField(max_length=200, blank=True, default="")
     settled_at = models.DateTimeField(null=True, help_text="When it reached the status it has.")
+    verdict = models.PositiveSmallIntegerField(null=True, choices=Verdict, help_text="What came back of it, if so.")
     opened_at = models.DateTimeField(null=True, help_text="First opened by a person.")
     clicked_at = models.DateTimeField(null=True, help_text="First clicked by a person.")
     any_open_at = models.DateTimeField(null=True, help_text="First opened by whoever or whatever.")
@@ -306,6 +319,14 @@ class Delivery(models.Model):
                 fields=["dispatch"], condition=Q(unsubscribed_at__isnull=False), name="delivery_that_made_leave"
             ),
             models.Index(fields=["dispatch", "reason"], condition=Q(status="skipped"), name="delivery_skipped"),
+            # What came back is a small part of all.
+            models.Index(
+                fields=["dispatch", "verdict"], condition=Q(verdict__isnull=False), name="delivery_that_came_back"
+            ),
+            models.Index(fields=["subscriber"], condition=Q(verdict__isnull=False), name="delivery_back_from_reader"),
+            models.Index(fields=["id"], condition=Q(status="failed", verdict=None), name="delivery_to_judge"),
+            # A provider that names nothing else names its own id of a message.
+            models.Index(fields=["provider_id"], condition=~Q(provider_id=""), name="delivery_by_provider_id"),
         ]
 
     def __str__(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from django.db import models
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from newsletter.models.dispatches import Delivery, Dispatch
@@ -51,11 +52,25 @@ class Event(models.Model):
     since_sent = models.FloatField(null=True, help_text="Seconds since the message was handed over.")
     judged = models.CharField(max_length=7, choices=Judged, default=Judged.UNKNOWN, help_text="Who made the hit.")
     reasons = models.CharField(max_length=200, blank=True, default="", help_text="Why it is judged so, with commas.")
-    verdict = models.CharField(max_length=12, blank=True, default="", help_text="Of a bounce: hard, soft or block.")
+    verdict = models.CharField(
+        max_length=12, blank=True, default="", help_text="Of what came back: hard, soft, block or complaint."
+    )
     detail = models.CharField(max_length=500, blank=True, default="", help_text="What the other side said, no address.")
 
     class Meta:
-        indexes: ClassVar = [models.Index(fields=["dispatch", "kind", "at"], name="event_by_dispatch")]
+        indexes: ClassVar = [
+            models.Index(fields=["dispatch", "kind", "at"], name="event_by_dispatch"),
+            # For the list of what came back, one per way to narrow it: a page is read in its order from the index.
+            *(
+                models.Index(fields=[*fields, "id"], condition=~Q(verdict=""), name=name)
+                for name, fields in (
+                    ("event_back", ()),
+                    ("event_back_by_newsletter", ("newsletter",)),
+                    ("event_back_by_verdict", ("verdict",)),
+                    ("event_back_by_reasons", ("reasons",)),
+                )
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} at {self.at}"
