@@ -10,7 +10,8 @@ The way of an issue, in order:
     message      a variant becomes MIME pieces once; per reader the pieces are joined
     sending      SENDING HAPPENS HERE: claim, message, transport, note the outcome
     tracking     signed links that lead back
-    events       one door for whatever comes back: opens, clicks, unsubscribes
+    events       what readers do with it: opens, clicks, unsubscribes
+    feedback     what others report of it: bounces, complaints, deliveries; and what follows
 """
 
 from newsletter.celery import app as celery_app

@@ -16,7 +16,7 @@ from subscribers.models import ConsentRecord, Membership, Subscriber, Subscripti
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from django.db.models import QuerySet
 
@@ -27,8 +27,9 @@ Status = Subscription.Status
 
 
 # What a person's own confirmation lifts; what an operator set by hand only an operator lifts.
-LIFTED_BY_CONFIRMING = (Suppression.Reason.COMPLAINT, Suppression.Reason.HARD_BOUNCE, Suppression.Reason.ERASED)
-LIFTED_BY_OPERATORS = (Suppression.Reason.MANUAL, Suppression.Reason.HARD_BOUNCE)
+_BOUNCES = (Suppression.Reason.HARD_BOUNCE, Suppression.Reason.SOFT_BOUNCE)
+LIFTED_BY_CONFIRMING = (Suppression.Reason.COMPLAINT, Suppression.Reason.ERASED, *_BOUNCES)
+LIFTED_BY_OPERATORS = (Suppression.Reason.MANUAL, *_BOUNCES)
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,16 @@ def record(
     action: ConsentRecord.Action,
     source: str,
     evidence: Evidence = Evidence(),
+    reason: str = "",
 ) -> ConsentRecord:
-    """Note what `subscriber` agreed to or withdrew."""
+    """Note what `subscriber` agreed to or withdrew; `reason` in the words of the operator who did it."""
     return ConsentRecord.objects.create(
-        subscriber=subscriber, newsletter=newsletter, action=action, source=source, **asdict(evidence)
+        subscriber=subscriber,
+        newsletter=newsletter,
+        action=action,
+        source=source,
+        reason=reason[: ConsentRecord._meta.get_field("reason").max_length],
+        **asdict(evidence),
     )
 
 
@@ -86,7 +93,7 @@ def request(subscriber: Subscriber, newsletter: Newsletter, *, source: str, evid
 def confirm(requested: ConsentRecord, *, source: str, evidence: Evidence) -> bool:
     """The person answers the mail about what was `requested`: double opt-in. True where this call changed something.
 
-    It undoes leaving, a complaint, a bounce and an erasure that came before the request, and none that came after it.
+    It undoes leaving, a complaint, bounces and an erasure that came before the request, and none that came after it.
     A complaint about the whole site stays for the other newsletters. Idempotent.
     """
     subscriber, newsletter = requested.subscriber, requested.newsletter
@@ -209,6 +216,65 @@ def suppress(
             record(subscriber, newsletter, Action.SUPPRESSED, source)
 
 
+def suppress_all(
+    fingerprints: Collection[str],
+    *,
+    reason: Suppression.Reason,
+    source: str,
+    newsletter_id: int | None = None,
+) -> list[ConsentRecord]:
+    """`suppress` for many at once; the records of those people for whom it is new. Written in bulk, they send no
+    signal. The caller holds the people's rows."""
+    rows = Suppression.objects.filter(fingerprint__in=fingerprints, newsletter=newsletter_id, reason=reason)
+    new = set(fingerprints) - set(rows.values_list("fingerprint", flat=True)) if fingerprints else set()
+    Suppression.objects.bulk_create(
+        [Suppression(fingerprint=each, newsletter_id=newsletter_id, reason=reason) for each in sorted(new)],
+        ignore_conflicts=True,
+    )
+    return _record_all(new, newsletter_id, Action.SUPPRESSED, source)
+
+
+def take_back(
+    fingerprints: Collection[str], *, reason: Suppression.Reason, source: str, why: str
+) -> list[ConsentRecord]:
+    """Lift the site's suppressions for `reason`, which no longer hold; the records of it, as `suppress_all`."""
+    if not fingerprints:
+        return []
+    Suppression.objects.filter(fingerprint__in=fingerprints, newsletter=None, reason=reason).delete()
+    return _record_all(fingerprints, None, Action.UNSUPPRESSED, source, reason=why)
+
+
+def unsubscribe_all(who: Collection[tuple[int, int]], *, source: str) -> list[ConsentRecord]:
+    """`unsubscribe` for many pairs of subscriber and newsletter (ids) at once; the records of those who had not left
+    yet, as `suppress_all`."""
+    if not who:
+        return []
+    reading = Subscription.objects.filter(
+        subscriber__in={subscriber for subscriber, _ in who}, newsletter__in={newsletter for _, newsletter in who}
+    ).exclude(status=Status.UNSUBSCRIBED)
+    rows = reading.select_for_update().order_by("pk").values_list("pk", "subscriber", "newsletter")
+    leaving = [(pk, subscriber, newsletter) for pk, subscriber, newsletter in rows if (subscriber, newsletter) in who]
+    Subscription.objects.filter(pk__in=[pk for pk, *_ in leaving]).update(status=Status.UNSUBSCRIBED, changed_at=Now())
+    return ConsentRecord.objects.bulk_create(
+        [
+            ConsentRecord(subscriber_id=subscriber, newsletter_id=newsletter, action=Action.UNSUBSCRIBED, source=source)
+            for _, subscriber, newsletter in leaving
+        ]
+    )
+
+
+def _record_all(
+    fingerprints: Collection[str], newsletter_id: int | None, action: ConsentRecord.Action, source: str, **fields: str
+) -> list[ConsentRecord]:
+    people = Subscriber.objects.filter(fingerprint__in=fingerprints).order_by("pk") if fingerprints else []
+    return ConsentRecord.objects.bulk_create(
+        [
+            ConsentRecord(subscriber=person, newsletter_id=newsletter_id, action=action, source=source, **fields)
+            for person in people
+        ]
+    )
+
+
 def change_address(subscriber: Subscriber, target: Subscriber, *, source: str) -> bool:
     """Give `subscriber` the address of `target`, a row that holds nothing else, and delete that row.
 
@@ -241,16 +307,20 @@ def is_bare(subscriber: Subscriber) -> bool:
     return not subscriptions.exists() and not Membership.objects.filter(subscriber=subscriber).exists()
 
 
-def lift(suppression: Suppression, *, source: str) -> bool:
-    """An operator takes back what keeps mail from an address; True where this call did.
+def lift(suppression: Suppression, *, reason: str, source: str) -> bool:
+    """An operator takes back what keeps mail from an address, and says why in `reason`, which is kept; True where this
+    call did.
 
-    Never a complaint or an erasure: only the person's own new confirmation undoes those.
+    Never a complaint or an erasure: only the person's own new confirmation undoes those. Raises ValueError where no
+    reason is given.
     """
+    if not reason.strip():
+        raise ValueError("Say why mail may go to this address again.")
     with transaction.atomic():
         lifted, _ = Suppression.objects.filter(pk=suppression.pk, reason__in=LIFTED_BY_OPERATORS).delete()
         subscriber = Subscriber.objects.filter(fingerprint=suppression.fingerprint).first()
         if lifted and subscriber is not None:
-            record(subscriber, suppression.newsletter, Action.UNSUPPRESSED, source)
+            record(subscriber, suppression.newsletter, Action.UNSUPPRESSED, source, reason=reason.strip())
     return bool(lifted)
 
 

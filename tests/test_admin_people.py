@@ -209,18 +209,31 @@ def test_a_suppression_is_added_by_address_and_found_by_it(staff: Client) -> Non
 
 
 @pytest.mark.parametrize(
-    ("reason", "lifted"), [("manual", True), ("hard bounce", True), ("complaint", False), ("erased", False)]
+    ("reason", "lifted"),
+    [("manual", True), ("hard bounce", True), ("soft bounce", True), ("complaint", False), ("erased", False)],
 )
 def test_operators_lift_their_own_word_and_bounces_only(staff: Client, reason: str, *, lifted: bool) -> None:
     row = Suppression.objects.create(fingerprint=make_subscriber().fingerprint, reason=reason)
-    staff.post(reverse("admin:subscribers_suppression_delete", args=[row.pk]), {"post": "yes"})
+    url = reverse("admin:subscribers_suppression_delete", args=[row.pk])
+    staff.post(url, {"post": "yes", "reason": "He  wrote\nfrom there."})
     assert Suppression.objects.filter(pk=row.pk).exists() is not lifted
-    assert ConsentRecord.objects.filter(action="unsuppressed").exists() is lifted
+    reasons = ConsentRecord.objects.filter(action="unsuppressed").values_list("reason", flat=True)
+    assert list(reasons) == (["He wrote from there."] if lifted else [])
+
+
+def test_nothing_is_lifted_without_a_reason(staff: Client) -> None:
+    row = Suppression.objects.create(fingerprint=make_subscriber().fingerprint, reason="hard bounce")
+    url = reverse("admin:subscribers_suppression_delete", args=[row.pk])
+    assert "say why" in staff.post(url, {"post": "yes", "reason": " "}, follow=True).text
+    assert Suppression.objects.filter(pk=row.pk).exists()
+    with pytest.raises(ValueError, match="Say why"):
+        consent.lift(row, reason=" ", source="test")
+    assert Suppression.objects.filter(pk=row.pk).exists()
 
 
 def test_lifting_says_no_to_a_complaint_whoever_asks() -> None:
     row = Suppression.objects.create(fingerprint="f", reason=Suppression.Reason.COMPLAINT)
-    assert not consent.lift(row, source="test")
+    assert not consent.lift(row, reason="Let me.", source="test")
     assert Suppression.objects.filter(pk=row.pk).exists()
 
 

@@ -99,6 +99,7 @@ def test_a_subscription_is_told_from_asking_to_leaving(newsletter: Newsletter) -
     ("reason", "kind"),
     [
         (Suppression.Reason.HARD_BOUNCE, Kind.BOUNCED),
+        (Suppression.Reason.SOFT_BOUNCE, Kind.BOUNCED),
         (Suppression.Reason.COMPLAINT, Kind.COMPLAINED),
         (Suppression.Reason.MANUAL, Kind.SUPPRESSED),
     ],
@@ -111,13 +112,14 @@ def test_a_suppression_is_told_by_its_reason_and_once(
     for _ in range(2):
         consent.suppress(reader.fingerprint, reason=reason, source="bounce mail")
     assert told() == [kind]
+    assert data()["reason"] == reason.value
 
 
 def test_lifting_and_a_new_address_are_told(newsletter: Newsletter) -> None:
     make_hook()
     reader = make_reader(newsletter).subscriber
     consent.suppress(reader.fingerprint, reason=Suppression.Reason.MANUAL, source="staff 1")
-    consent.lift(Suppression.objects.get(), source="staff 1")
+    consent.lift(Suppression.objects.get(), reason="She wrote.", source="staff 1")
     consent.change_address(reader, make_subscriber("new@readers.example"), source="account")
     assert told() == [Kind.SUPPRESSED, Kind.UNSUPPRESSED, Kind.ADDRESS_CHANGED]
     assert data()["subscriber"]["address"] == "new@readers.example"

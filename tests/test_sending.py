@@ -231,7 +231,7 @@ def test_what_the_relay_puts_off_waits_and_is_tried_again(sink: SmtpSink) -> Non
 
 def test_the_wait_doubles_and_has_an_end() -> None:
     for tries, expected in ((1, 60), (2, 120), (3, 240), (50, 3600)):
-        waits = [deliveries._back_off(tries, 60) for _ in range(50)]
+        waits = [deliveries.back_off(tries, 60) for _ in range(50)]
         assert expected / 2 <= min(waits) <= max(waits) <= expected * 1.5
 
 

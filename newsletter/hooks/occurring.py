@@ -8,7 +8,7 @@ it did, a chunk at a time. Without a hook that wants to know, nothing is written
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.db import transaction
@@ -35,6 +35,7 @@ _OF_ACTION = {
 }
 _OF_REASON = {
     Suppression.Reason.HARD_BOUNCE: Kind.BOUNCED,
+    Suppression.Reason.SOFT_BOUNCE: Kind.BOUNCED,
     Suppression.Reason.COMPLAINT: Kind.COMPLAINED,
     Suppression.Reason.MANUAL: Kind.SUPPRESSED,
 }
@@ -103,24 +104,54 @@ def _consent_recorded(instance: ConsentRecord, *, created: bool, raw: bool, **_:
     if instance.action == Action.IMPORTED and newsletter is not None:
         entered(newsletter, [person.public_id], source=instance.source)
         return
-    kind = _suppressed_as(instance) if instance.action == Action.SUPPRESSED else _OF_ACTION.get(Action(instance.action))
-    hooks = _listening(kind, instance.newsletter_id, person.pk) if kind else []
-    if kind and hooks:
-        status = Subscription.objects.filter(subscriber=person, newsletter=newsletter).values_list("status", flat=True)
+    recorded([instance], reason=_suppressed_for(instance) if instance.action == Action.SUPPRESSED else None)
+
+
+def recorded(records: Sequence[ConsentRecord], *, reason: Suppression.Reason | None = None) -> None:
+    """Tell of these records, which are about people and all of one action; `reason` is that of a suppression.
+
+    For what was written in bulk and so sent no signal. In the transaction that wrote it.
+    """
+    if not records:
+        return
+    kind = _OF_REASON.get(reason) if reason else _OF_ACTION.get(Action(records[0].action))
+    hooks = [hook for hook in Hook.objects.filter(enabled=True) if kind in hook.kinds] if kind else []
+    if not kind or not hooks:
+        return
+    people = Subscriber.objects.in_bulk([record.subscriber_id for record in records if record.subscriber_id])
+    statuses: dict[int, dict[int, str]] = {pk: {} for pk in people}
+    for subscriber, newsletter, status in Subscription.objects.filter(subscriber__in=people).values_list(
+        "subscriber", "newsletter", "status"
+    ):
+        statuses[subscriber][newsletter] = status
+    levels, tiers_by_level = _levels(people), payload.tiers_by_level()
+    occurrences, calls = [], []
+    for record in records:
+        person = people[record.subscriber_id or 0]
+        # What happens to a person on the whole site is told for each newsletter they have to do with.
+        here = {record.newsletter_id} if record.newsletter_id else set(statuses[person.pk])
+        listening = [hook for hook in hooks if hook.newsletter_id is None or hook.newsletter_id in here]
         data = {
             "subscriber": str(person.public_id),
-            "status": status.first() if newsletter else None,
-            "tier": payload.tiers_by_level().get(_levels([person.pk])[person.pk]),
-            "source": instance.source,
+            "status": statuses[person.pk].get(record.newsletter_id) if record.newsletter_id else None,
+            "tier": tiers_by_level.get(levels[person.pk]),
+            "source": record.source,
         }
-        _tell(kind, hooks, newsletter=newsletter, subscriber=person, data=data)
+        if listening:
+            told = data | ({"reason": reason.value} if reason else {})
+            occurrence = Occurrence(kind=kind, newsletter_id=record.newsletter_id, subscriber=person, data=told)
+            occurrences.append(occurrence)
+            calls += [Call(hook=hook, occurrence=occurrence) for hook in listening]
+    with transaction.atomic():
+        Occurrence.objects.bulk_create(occurrences)
+        Call.objects.bulk_create(calls)
 
 
-def _suppressed_as(record: ConsentRecord) -> Kind | None:
+def _suppressed_for(record: ConsentRecord) -> Suppression.Reason | None:
     """Why: the suppression written just before its record."""
     fingerprint = record.subscriber.fingerprint if record.subscriber else ""
     made = Suppression.objects.filter(fingerprint=fingerprint, newsletter=record.newsletter_id).order_by("-pk").first()
-    return _OF_REASON.get(Suppression.Reason(made.reason)) if made else None
+    return Suppression.Reason(made.reason) if made else None
 
 
 def _membership_changes(instance: Membership, *, raw: bool = False, origin: Any = None, **_: Any) -> None:

@@ -84,7 +84,7 @@ class Occurrence(models.Model):
         UNSUBSCRIBED = "subscription.unsubscribed", "Unsubscribed"
         UPGRADED = "membership.upgraded", "A higher tier gained"
         DOWNGRADED = "membership.downgraded", "A tier lost"
-        BOUNCED = "subscriber.bounced", "The address does not exist any more"
+        BOUNCED = "subscriber.bounced", "Mail does not arrive there any more"
         COMPLAINED = "subscriber.complained", "Complained of spam"
         SUPPRESSED = "subscriber.suppressed", "Suppressed by staff"
         UNSUPPRESSED = "subscriber.unsuppressed", "May be written to again"

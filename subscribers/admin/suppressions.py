@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 
 from newsletter.admin import base
 from subscribers import addresses, consent
@@ -85,8 +85,13 @@ class SuppressionAdmin(footprints.NamelessLog[Suppression], base.LargeModelAdmin
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Asks before it lifts."""
-        return super().delete_view(request, object_id, {**(extra_context or {}), "verb": "Lift"})
+        """Asks before it lifts, and why: the reason is kept with the person's consent."""
+        longest = ConsentRecord._meta.get_field("reason").max_length
+        if request.method == "POST" and not _reason(request):
+            messages.error(request, "Nothing is lifted: say why mail may go to this address again.")
+            return HttpResponseRedirect(request.get_full_path())
+        context = {"verb": "Lift", "reason_label": "Why may mail go to this address again?", "reason_length": longest}
+        return super().delete_view(request, object_id, {**(extra_context or {}), **context})
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """What lifting means, in a sentence."""
@@ -94,7 +99,7 @@ class SuppressionAdmin(footprints.NamelessLog[Suppression], base.LargeModelAdmin
 
     def delete_model(self, request: HttpRequest, obj: Suppression) -> None:
         """Lift it."""
-        consent.lift(obj, source=footprints.source(request))
+        consent.lift(obj, reason=_reason(request), source=footprints.source(request))
 
     @admin.display(description="scope")
     def scope(self, row: Suppression) -> str:
@@ -102,11 +107,15 @@ class SuppressionAdmin(footprints.NamelessLog[Suppression], base.LargeModelAdmin
         return row.newsletter.name if row.newsletter else "the whole site"
 
 
+def _reason(request: HttpRequest) -> str:
+    return " ".join(request.POST.get("reason", "").split())
+
+
 @admin.register(ConsentRecord)
 class ConsentRecordAdmin(base.LargeModelAdmin[ConsentRecord]):
     """The record of consent: to read, never to change."""
 
-    list_display = ("at", "action", "subscriber", "newsletter", "source")
+    list_display = ("at", "action", "subscriber", "newsletter", "source", "reason")
     list_select_related = ("subscriber", "newsletter")
     search_fields = ("subscriber__address_key",)
     search_help_text = finding.HELP

@@ -1,0 +1,69 @@
+"""Every change of Delivery.status. Each is one conditional UPDATE: the UPDATE is the lock.
+
+QUEUED -> SENDING -> SENT | FAILED | QUEUED (later) | UNCONFIRMED;  QUEUED -> SKIPPED
+UNCONFIRMED -> SENT | FAILED | QUEUED by a late answer of its own attempt, by what comes back, or by the author's word
+UNCONFIRMED -> SENT where the provider repeats its answer to the same call under the same key
+FAILED -> SENT where it was settled by a bounce, and turns out to have been accepted before
+
+    claiming     QUEUED -> SENDING | SKIPPED
+    noting       SENDING -> what became of it
+    doubting     what nobody knows
+    returning    what comes back later
+    deciding     what the author decides
+"""
+
+from __future__ import annotations
+
+from newsletter.deliveries.claiming import Claimed, claim, with_messages
+from newsletter.deliveries.deciding import (
+    accept_unconfirmed,
+    count_anew,
+    forget_erased,
+    resend_unconfirmed,
+    retry_failed,
+    skip_cancelled,
+)
+from newsletter.deliveries.doubting import (
+    REPEATING,
+    calls_in_doubt,
+    distrust,
+    doubt,
+    forget_doubts,
+    may_repeat,
+    note_repeated,
+    repeat_later,
+    repeat_nothing,
+    to_repeat,
+)
+from newsletter.deliveries.noting import STALE, back_off, note, postpone, put_back
+from newsletter.deliveries.returning import Change, arrived, came_back
+
+__all__ = [
+    "REPEATING",
+    "STALE",
+    "Change",
+    "Claimed",
+    "accept_unconfirmed",
+    "arrived",
+    "back_off",
+    "calls_in_doubt",
+    "came_back",
+    "claim",
+    "count_anew",
+    "distrust",
+    "doubt",
+    "forget_doubts",
+    "forget_erased",
+    "may_repeat",
+    "note",
+    "note_repeated",
+    "postpone",
+    "put_back",
+    "repeat_later",
+    "repeat_nothing",
+    "resend_unconfirmed",
+    "retry_failed",
+    "skip_cancelled",
+    "to_repeat",
+    "with_messages",
+]

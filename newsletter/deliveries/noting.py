@@ -1,0 +1,129 @@
+"""SENDING -> whatever became of it: what the transport answered, and what it was never given."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from django.db import connection, transaction
+from django.db.models import Case, DateTimeField, F, Value, When
+from django.db.models.functions import Coalesce, Now
+
+from newsletter.deliveries.clock import now
+from newsletter.models import Attempt, Delivery
+from newsletter.transports import Outcome, Result
+
+Status = Delivery.Status
+STALE = dt.timedelta(hours=72)  # put off for so long, a newsletter is old news: fail it
+LONGEST_WAIT = dt.timedelta(hours=1)
+OPEN = (Status.SENDING, Status.UNCONFIRMED)
+# A late accept also settles a row that the author had queued again and nobody has claimed since: one mail is enough.
+# And one that a bounce had settled: whoever sent it back had taken it.
+TAKEN_FROM = (*OPEN, Status.QUEUED, Status.FAILED)
+
+
+def note(attempt: Attempt, outcomes: Sequence[Outcome], *, tries: Mapping[int, int], retry_seconds: float) -> None:
+    """Write down what became of the deliveries of `attempt`: UPDATEs that require that attempt, one for all accepted
+    together and one for each other outcome.
+
+    `tries` says how often each delivery (by id) was tried, this time included. A late answer settles an UNCONFIRMED row
+    of its own attempt. Safe to repeat. Raises django.db.Error while the database cannot be reached: the caller keeps
+    trying.
+    """
+    with transaction.atomic():
+        accepted = [outcome for outcome in outcomes if outcome.result == Result.ACCEPTED]
+        note_accepted(attempt, accepted)
+        for outcome in outcomes:
+            if outcome.result != Result.ACCEPTED:
+                row = Delivery.objects.filter(pk=outcome.delivery_id, attempt=attempt, status__in=OPEN)
+                row.update(**_fields(outcome, tries[outcome.delivery_id], retry_seconds))
+        Attempt.objects.filter(pk=attempt.pk).update(accepted=len(accepted), finished_at=Now())
+
+
+def note_accepted(attempt: Attempt, accepted: Sequence[Outcome]) -> None:
+    """What nearly every delivery comes to, hence one statement; the ORM has no UPDATE from a list of values."""
+    if not accepted:
+        return
+    table = connection.ops.quote_name(Delivery._meta.db_table)
+    width = Delivery._meta.get_field("provider_id").max_length
+    answers = json.dumps([[each.delivery_id, each.reply, each.provider_id[:width]] for each in accepted])
+    if connection.vendor == "postgresql":
+        answer = "SELECT (value->>0)::bigint, value->>1, value->>2 FROM json_array_elements(%s::json)"
+    else:
+        parts = "json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')"
+        answer = f"SELECT {parts} FROM json_each(%s)"  # noqa: S608 - own names
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            WITH answer (id, reply, provider_id) AS ({answer})
+            UPDATE {table}
+            SET status = %s, settled_at = {now()}, reply = answer.reply, provider_id = answer.provider_id
+            FROM answer
+            WHERE {table}.id = answer.id AND {table}.attempt_id = %s AND {table}.status IN (%s, %s, %s, %s)
+            """,  # noqa: S608 - own names
+            [answers, Status.SENT.value, attempt.pk, *(status.value for status in TAKEN_FROM)],
+        )
+
+
+def doubt_or_failure() -> Case:
+    """The status of what nobody answered for: in doubt, unless it came back meanwhile."""
+    came_back = When(verdict__isnull=False, then=Value(Status.FAILED.value))
+    return Case(came_back, default=Value(Status.UNCONFIRMED.value))
+
+
+def _fields(outcome: Outcome, tries: int, retry_seconds: float) -> dict[str, Any]:
+    match outcome.result:
+        case Result.REFUSED:
+            change: dict[str, Any] = {"status": Status.FAILED}
+        case Result.UNKNOWN:
+            change = {"status": doubt_or_failure()}
+        case Result.SENDER_REFUSED:
+            # Nobody's mail would go, so it is no fault of this delivery: it waits while the dispatch is paused.
+            change = {"status": Status.QUEUED}
+        case Result.LATER:
+            # A relay that could not be asked is no fault of the message, which waits as long as the relay rests.
+            own = back_off(tries, retry_seconds) if outcome.tried else 0
+            wait = max(own, outcome.retry_after or 0) or back_off(1, retry_seconds)
+            stale = When(put_off_at__lt=Now() - STALE, then=Value(Status.FAILED.value))
+            change = {
+                "status": Case(stale, default=Value(Status.QUEUED.value)),
+                "due_at": Now() + dt.timedelta(seconds=wait),
+                "tries": F("tries") - int(not outcome.tried),
+                "put_off_at": Coalesce(F("put_off_at"), Now()),
+            }
+    return {"reply": outcome.reply, "settled_at": Now(), **change}
+
+
+def back_off(tries: int, retry_seconds: float) -> float:
+    """Seconds to wait: doubled with each try, at most LONGEST_WAIT, spread by half either way so that what was put off
+    together does not come back together."""
+    wait: float = min(retry_seconds * 2 ** min(tries - 1, 20), LONGEST_WAIT.total_seconds())
+    return wait * random.uniform(0.5, 1.5)  # noqa: S311 - spreads load, guards nothing
+
+
+def put_back(attempt: Attempt, rows: Iterable[int]) -> int:
+    """Return to the queue those `rows` (ids) that `attempt` claimed and no transport was given; the number.
+
+    Of these rows certainly no byte left, and it counts no try: not even where the lease ran out meanwhile, as it does
+    while the database is away, and they were taken for doubts.
+    """
+    claimed = Delivery.objects.filter(pk__in=list(rows), attempt=attempt, status__in=OPEN)
+    return claimed.update(status=Status.QUEUED, tries=F("tries") - 1)
+
+
+def postpone(attempt: Attempt, waits: Mapping[int, float]) -> int:
+    """Return to the queue what `attempt` claimed and a rate keeps back, `waits` seconds by id each. The number moved.
+
+    No byte of these left, and waiting for a rate counts no try.
+    """
+    by_wait: dict[float, list[int]] = {}
+    for pk, wait in waits.items():
+        by_wait.setdefault(wait, []).append(pk)
+    due = [When(pk__in=ids, then=Now() + dt.timedelta(seconds=wait)) for wait, ids in by_wait.items()]
+    rows = Delivery.objects.filter(pk__in=list(waits), attempt=attempt, status=Status.SENDING)
+    return rows.update(
+        status=Status.QUEUED, attempt=None, tries=F("tries") - 1, due_at=Case(*due, output_field=DateTimeField())
+    )

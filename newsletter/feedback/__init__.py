@@ -1,0 +1,18 @@
+"""What came of sent mail: bounces, complaints, deliveries and unsubscribes that others report, and what follows.
+
+    notices      what is reported, by whichever way: a provider's webhook, a bounce mail, a refusal while sending
+    writing      write_notices: each notice once into the events, each delivery settled, and then
+    following    what follows for the reader: one place for all ways
+    softness     how often mail may fail to arrive before a reader is written to no more
+    refusing     what was refused while sending becomes notices too
+
+The heaviest verdict on a delivery counts, once: complaint, hard, block, soft. Whatever order notices come in, and
+however often, they end in the same rows.
+"""
+
+from __future__ import annotations
+
+from newsletter.feedback.notices import Notice, key_of
+from newsletter.feedback.writing import write, write_notices
+
+__all__ = ["Notice", "key_of", "write", "write_notices"]

@@ -1,0 +1,256 @@
+"""Notices become events, each once, and settle their deliveries: one read, one INSERT, few UPDATEs for a thousand."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import logging
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from django.db import connection, transaction
+from django.utils import timezone
+
+from newsletter import deliveries, tracking
+from newsletter.bounces import redaction
+from newsletter.feedback import following
+from newsletter.feedback.notices import Kind, Notice
+from newsletter.models import Delivery, Event
+from subscribers.models import Subscriber
+
+logger = logging.getLogger(__name__)
+
+# Whoever says one of these had the mail.
+_ARRIVED = frozenset({Kind.ACCEPTED, Kind.DELIVERED, Kind.DEFERRED, Kind.COMPLAINT, Kind.UNSUBSCRIBE})
+_VERDICT_OF = {verdict.name.lower(): verdict for verdict in Delivery.Verdict}
+# What each row of the INSERT has; everything else is as the model's defaults have it.
+_COLUMNS = (
+    ("kind", "varchar"),
+    ("at", "timestamptz"),
+    ("key", "uuid"),
+    ("source", "varchar"),
+    ("newsletter_id", "bigint"),
+    ("dispatch_id", "bigint"),
+    ("delivery_id", "bigint"),
+    ("subscriber_id", "bigint"),
+    ("verdict", "varchar"),
+    ("reasons", "varchar"),
+    ("detail", "varchar"),
+)
+_DEFAULTS: dict[str, str | bool] = {
+    "url": "",
+    "method": "",
+    "agent": "",
+    "network": "",
+    "prefetch": False,
+    "judged": Event.Judged.UNKNOWN.value,
+}
+
+
+class _Mail(NamedTuple):
+    """What is asked of a delivery."""
+
+    delivery_id: int
+    status: str
+    sent_at: dt.datetime | None
+    dispatch_id: int
+    dispatch_kind: str
+    newsletter_id: int
+    subscriber_id: int | None
+    fingerprint: str | None
+    address: str | None
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A notice with what it is about: a delivery, or a reader alone."""
+
+    notice: Notice
+    mail: _Mail | None
+    subscriber_id: int | None
+    fingerprint: str
+
+    @property
+    def at(self) -> dt.datetime:
+        """When it happened: not before the mail was sent, and not in the future, whatever clocks say."""
+        at = min(self.notice.at, timezone.now())
+        return max(at, self.mail.sent_at) if self.mail and self.mail.sent_at else at
+
+
+def write(entries: Sequence[Mapping[str, Any]]) -> None:
+    """Write down what `Notice.as_json` made, for `intake.drain`. Raises ValueError, TypeError or KeyError for what it
+    did not make."""
+    write_notices([Notice.from_json(dict(entry)) for entry in entries])
+
+
+def write_notices(notices: Iterable[Notice]) -> int:
+    """Write `notices` down with all that follows from them, in one transaction; the number that were new.
+
+    A notice that was written before does nothing. One that leads to no delivery and no reader is logged and skipped.
+    """
+    by_key = {notice.key: notice for notice in notices}
+    with transaction.atomic():
+        known = _find(list(by_key.values()))
+        fresh_keys = _insert(known)
+        fresh = [each for each in known if each.notice.key in fresh_keys]
+        arrived = {
+            each.mail.delivery_id
+            for each in fresh
+            if each.mail and each.notice.kind in _ARRIVED and each.mail.status != Delivery.Status.SENT
+        }
+        deliveries.arrived(arrived)
+        changes = deliveries.came_back(_verdicts(fresh))
+        following.follow(
+            [
+                following.Fact(
+                    kind=each.notice.kind,
+                    verdict=each.notice.verdict,
+                    at=each.at,
+                    sent_at=each.mail.sent_at if each.mail else None,
+                    delivery_id=each.mail.delivery_id if each.mail else None,
+                    newsletter_id=each.mail.newsletter_id if each.mail else each.notice.newsletter_id,
+                    subscriber_id=each.subscriber_id,
+                    fingerprint=each.fingerprint,
+                    source=each.notice.source,
+                    changed=bool(each.mail and each.mail.delivery_id in changes),
+                )
+                for each in fresh
+                if each.subscriber_id is not None or each.fingerprint
+            ]
+        )
+    return len(fresh)
+
+
+def _find(notices: Sequence[Notice]) -> list[_Known]:
+    """Each of `notices` with what it is about, without those about nothing we know, in the order of their keys."""
+    ids = {notice.key: notice.delivery_id or _by_message_id(notice.message_id) for notice in notices}
+    unnamed = {notice.provider_id for notice in notices if notice.provider_id and not ids[notice.key]}
+    by_provider_id: dict[str, list[int]] = {}
+    if unnamed:
+        for provider_id, pk in (
+            Delivery.objects.filter(provider_id__in=unnamed).exclude(provider_id="").values_list("provider_id", "pk")
+        ):
+            by_provider_id.setdefault(provider_id, []).append(pk)
+    candidates = {pk for pk in ids.values() if pk} | {pk for pks in by_provider_id.values() for pk in pks}
+    mails = {mail.delivery_id: mail for mail in _read(candidates)}
+
+    def mail_of(notice: Notice) -> _Mail | None:
+        if pk := ids[notice.key]:
+            return mails.get(pk)
+        found = [mails[pk] for pk in by_provider_id.get(notice.provider_id, ()) if pk in mails]
+        # Some providers give all the mails of one call the same id.
+        return found[0] if len(found) == 1 else next((m for m in found if m.fingerprint == notice.fingerprint), None)
+
+    about = {notice.key: mail_of(notice) for notice in notices}
+    alone = {notice.fingerprint for notice in notices if about[notice.key] is None and notice.fingerprint}
+    readers = dict(Subscriber.objects.filter(fingerprint__in=alone).values_list("fingerprint", "pk")) if alone else {}
+    known, unknown = [], []
+    for notice in sorted(notices, key=lambda notice: notice.key):
+        mail = about[notice.key]
+        if mail is not None:
+            known.append(_Known(notice, mail, mail.subscriber_id, notice.fingerprint or mail.fingerprint or ""))
+        elif notice.fingerprint in readers:
+            known.append(_Known(notice, None, readers[notice.fingerprint], notice.fingerprint))
+        else:
+            unknown.append(notice)
+    if unknown:
+        logger.warning(
+            "Of %s notices %s are about no delivery or reader that is known here, and are skipped: %s",
+            len(notices),
+            len(unknown),
+            ", ".join(f"{notice.kind} by {notice.source} ({notice.key})" for notice in unknown[:5]),
+        )
+    return known
+
+
+def _by_message_id(message_id: str) -> int:
+    """The delivery that a Message-ID of ours names, or 0."""
+    try:
+        return tracking.delivery_of_message_id(message_id) if message_id else 0
+    except tracking.BadToken:
+        return 0
+
+
+def _read(ids: Iterable[int]) -> list[_Mail]:
+    rows = Delivery.objects.filter(pk__in=list(ids)).values_list(
+        "pk",
+        "status",
+        "settled_at",
+        "dispatch_id",
+        "dispatch__kind",
+        "dispatch__newsletter_id",
+        "subscriber_id",
+        "subscriber__fingerprint",
+        "subscriber__address",
+    )
+    return [_Mail(*row) for row in rows]
+
+
+def _insert(known: Sequence[_Known]) -> set[uuid.UUID]:
+    """Write an event for each; the keys of those that are new."""
+    if not known:
+        return set()
+    table = connection.ops.quote_name(Event._meta.db_table)
+    names = [name for name, _ in _COLUMNS]
+    if connection.vendor == "postgresql":
+        parts = ", ".join(f"(value->>{place})::{kind}" for place, (_, kind) in enumerate(_COLUMNS))
+        source = "json_array_elements(%s::json)"
+    else:
+        parts = ", ".join(f"json_extract(value, '$[{place}]')" for place in range(len(_COLUMNS)))
+        source = "json_each(%s)"
+    holes = ", ".join(["%s"] * len(_DEFAULTS))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            INSERT INTO {table} ({", ".join(names)}, {", ".join(_DEFAULTS)})
+            SELECT {parts}, {holes} FROM {source} WHERE true
+            ON CONFLICT (key) DO NOTHING RETURNING key
+            """,  # noqa: S608 - own names
+            [*_DEFAULTS.values(), json.dumps([_row(each) for each in known])],
+        )
+        return {uuid.UUID(str(key)) for (key,) in cursor.fetchall()}
+
+
+def _row(each: _Known) -> list[Any]:
+    """The values of _COLUMNS, as JSON and the database hold them."""
+    notice, mail = each.notice, each.mail
+    verdict = Kind.COMPLAINT.value if notice.kind == Kind.COMPLAINT else notice.verdict
+    return [
+        notice.kind.value,
+        _prepared("at", each.at),
+        _prepared("key", notice.key),
+        notice.source[:40],
+        mail.newsletter_id if mail else notice.newsletter_id,
+        mail.dispatch_id if mail else None,
+        mail.delivery_id if mail else None,
+        each.subscriber_id,
+        verdict,
+        notice.cause,
+        _detail(notice, (mail.address or "") if mail else ""),
+    ]
+
+
+def _prepared(name: str, value: Any) -> str:
+    field: Any = Event._meta.get_field(name)
+    return str(field.get_db_prep_value(value, connection))
+
+
+def _detail(notice: Notice, address: str) -> str:
+    """What the other side said, without the reader's address however it is spelled."""
+    if not notice.detail:
+        return notice.status
+    said = redaction.without_addresses(notice.detail, (address, address.replace("@", "=")))
+    return said if not notice.status or notice.status in said else f"{notice.status} {said}"
+
+
+def _verdicts(known: Iterable[_Known]) -> dict[int, int]:
+    """The heaviest verdict that these notices give on each delivery."""
+    found: dict[int, int] = {}
+    for each in known:
+        word = "complaint" if each.notice.kind == Kind.COMPLAINT else each.notice.verdict
+        if each.mail and word:
+            verdict = _VERDICT_OF[word]
+            found[each.mail.delivery_id] = max(found.get(each.mail.delivery_id, 0), verdict)
+    return found
