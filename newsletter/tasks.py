@@ -20,7 +20,7 @@ from django.conf import settings
 from django.db import close_old_connections, connection
 from kombu.exceptions import OperationalError
 
-from newsletter import events, intake, scheduling, sending
+from newsletter import events, feedback, intake, scheduling, sending
 from newsletter.hooks import occurring, turns
 from newsletter.hooks import tidying as hooks_tidying
 from newsletter.intake import Channel
@@ -42,7 +42,10 @@ ORDINARY, SOON, HOOKS, INTAKE = (queue.name for queue in settings.CELERY_TASK_QU
 LOOK_SECONDS = 1.0  # between two looks for single messages that wait
 # Who writes down what came back takes so long a turn, and so many take turns at once where much waits.
 TURN_SECONDS, TURNS, MUCH = 1.0, 4, 5000
-WRITERS: dict[Channel, Callable[[list[dict[str, Any]]], object]] = {Channel.HIT: events.write_hits}
+WRITERS: dict[Channel, Callable[[list[dict[str, Any]]], object]] = {
+    Channel.HIT: events.write_hits,
+    Channel.NOTICE: feedback.write,
+}
 
 
 class _Flag:

@@ -13,7 +13,8 @@ from django.utils import timezone
 
 from newsletter import bounces, deliveries, feedback, intake, invariants, tracking
 from newsletter.feedback import Notice
-from newsletter.models import Attempt, Batch, Delivery, Event, Newsletter
+from newsletter.models import Attempt, Batch, Delivery, Event, Newsletter, Occurrence
+from newsletter.transports import Outcome, Result
 from subscribers import consent
 from subscribers.models import ConsentRecord, Subscription, Suppression
 from tests.making import make_dispatch, make_hook, make_newsletter
