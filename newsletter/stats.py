@@ -55,9 +55,10 @@ def standing(dispatch: Dispatch | None) -> Standing:
     skipped: Count_ = {}
     if dispatch is not None:
         rows = Delivery.objects.filter(dispatch=dispatch).order_by()
-        reasons = rows.filter(status=Status.SKIPPED).values_list("status", "reason").annotate(number=Count("pk"))
+        skipped_ones = rows.filter(status=Status.SKIPPED)
+        reasons = skipped_ones.values_list(Value(Status.SKIPPED.value), "reason").annotate(number=Count("pk"))
         others = (
-            rows.filter(status=status).values_list("status", Value("")).annotate(number=Count("pk"))
+            rows.filter(status=status).values_list(Value(status.value), Value("")).annotate(number=Count("pk"))
             for status in Status
             if status != Status.SKIPPED
         )
