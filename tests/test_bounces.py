@@ -126,6 +126,13 @@ def test_what_is_no_bounce_is_told_apart(name: str, kind: Kind) -> None:
     assert bounces.read(fixture(name)).kind is kind
 
 
+def test_a_report_in_html_alone_is_read_without_what_a_browser_hides() -> None:
+    html = b"<html><head><style>.spam{}</style></head><p>Not delivered to &lt;ada@there.example&gt;:</p><p>No such user"
+    raw = b"From: postmaster@there.example\nSubject: Undeliverable\nContent-Type: text/html\n\n" + html
+    report = bounces.read(raw)
+    assert (report.verdict, report.recipients) == (Verdict.HARD, ("ada@there.example",))
+
+
 def test_a_complaint_names_its_type_and_the_mail() -> None:
     report = bounces.read(fixture("arf-abuse"))
     assert (report.kind, report.feedback_type) == (Kind.COMPLAINT, "abuse")

@@ -17,14 +17,17 @@ _Mime: TypeAlias = "_Message[str, str]"
 
 # The report is at the top, the returned mail behind it; nobody needs the end of a returned attachment.
 _LENGTH = 2_000_000
+_PART_LENGTH = 200_000
 _DEPTH = 12
 
 _FROM_LINE = re.compile(rb"\A(?:\s*\r?\n)?>?From [^\r\n:]*\r?\n")
 _HEADER = re.compile(r"^([A-Za-z][\w-]{0,60}):[ \t]?(.*)$")
 _SURROGATE = re.compile("[\ud800-\udfff]")  # some charsets decode to halves of characters, which no file can hold
-_HIDDEN = re.compile(r"<(style|script|head|title)\b[^>]{0,500}>.*?</\1\s*>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
-_BREAK = re.compile(r"<(?:br|/p|/div|/tr|/h\d|/li|/td|p|div)\b[^<>]{0,2000}>", re.IGNORECASE)
-_TAG = re.compile(r"<[a-zA-Z/!][^<>@]{0,2000}>")
+# An address in angle brackets is no tag.
+_TAG = re.compile(r"(<[a-zA-Z/!][^<>@]{0,2000}>)")
+_TAG_NAME = re.compile(r"</?([a-zA-Z\d]{1,20})")
+_BREAKS = frozenset({"br", "p", "div", "tr", "td", "li", "h1", "h2", "h3", "h4", "h5", "h6"})
+_HIDDEN = frozenset({"style", "script", "head", "title"})
 
 
 @dataclass(frozen=True)
@@ -73,9 +76,21 @@ def decode(raw: bytes, charset: str = "") -> str:
 
 
 def plain_from_html(text: str) -> str:
-    """The words of `text`, a line for each block. Addresses in angle brackets are kept."""
-    text = _TAG.sub(" ", _BREAK.sub("\n", _HIDDEN.sub(" ", text)))
-    lines = (" ".join(line.split()) for line in html.unescape(text).splitlines())
+    """The words of `text`, a line for each block. Addresses in angle brackets are kept. Takes linear time."""
+    words: list[str] = []
+    hidden = ""
+    for piece in _TAG.split(text):
+        match = _TAG_NAME.match(piece)
+        name = match[1].lower() if match else ""
+        if hidden:
+            hidden = "" if piece.lower().startswith(f"</{hidden}") else hidden
+        elif name in _HIDDEN and not piece.startswith("</"):
+            hidden = name
+        elif piece.startswith("<") and _TAG.fullmatch(piece):
+            words.append("\n" if name in _BREAKS else " ")
+        else:
+            words.append(piece)
+    lines = (" ".join(line.split()) for line in html.unescape("".join(words)).splitlines())
     return "\n".join(lines)
 
 
@@ -140,7 +155,7 @@ def _text(message: _Mime) -> str:
     if not isinstance(raw, bytes):
         return ""
     charset = message.get_content_charset() or ""
-    text = decode(raw, charset).replace("\r\n", "\n").replace("\r", "\n")
+    text = decode(raw, charset)[:_PART_LENGTH].replace("\r\n", "\n").replace("\r", "\n")
     return plain_from_html(text) if message.get_content_type() == "text/html" else text
 
 

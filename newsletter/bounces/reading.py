@@ -44,6 +44,7 @@ _GIVEN_UP = re.compile(
 )
 _RECIPIENT = re.compile(r"<?([^\s<>()\[\],;:\"'=]{1,64}@[\w-][\w.-]{1,255}\w)>?")
 _LONGEST_NOTICE = 12_000
+_MOST_RECIPIENTS = 100  # a mail of ours has one; a report of thousands is somebody's mischief
 
 
 def read(raw: bytes) -> Report:
@@ -112,7 +113,7 @@ def _delivery_report(mail: Mail) -> dict[str, Any] | None:
         loose += [text for text in (notices.unquoted(part.text) for part in mail.parts) if _FIELDS.search(text)]
     inner = [part.text for part in parts]
     source = outer or loose or inner
-    found = [recipient for text in source for recipient in reports.recipients_in(text)]
+    found = [recipient for text in source for recipient in reports.recipients_in(text)][:_MOST_RECIPIENTS]
     if not found:
         return None
     said = _said(mail)
