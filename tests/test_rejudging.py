@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.db.models import Sum
 
 from newsletter import events, judging
@@ -174,6 +175,35 @@ def test_what_was_deleted_by_age_takes_nothing_from_first_times_and_counts(dispa
     mails[0].refresh_from_db()
     assert mails[0].opened_at == SENT + dt.timedelta(seconds=60)
     assert tallies(dispatch)["open", "person", ""] == kept["open", "person", ""]
+
+
+def test_an_hour_keeps_its_count_when_its_rows_have_been_deleted_by_age(dispatch: Dispatch) -> None:
+    mails = deliveries_of(dispatch)
+    write(dispatch, [hit(OPEN, 60), hit(OPEN, 70, delivery=1)], mails)
+    events.judge_late()
+    Event.objects.all().delete()
+    write(dispatch, [hit(OPEN, 80)], mails)
+    events.judge_late()
+    assert Hour.objects.aggregate(sum=Sum("hits"))["sum"] == 2
+
+
+def test_a_mail_that_gets_a_hit_while_it_is_judged_waits_for_the_next_look(dispatch: Dispatch) -> None:
+    mails = deliveries_of(dispatch)
+    write(dispatch, sweep(), mails)
+    came = False
+
+    def meanwhile(execute: Any, sql: str, *args: Any) -> Any:
+        nonlocal came
+        if not came and sql.startswith("SELECT") and 'FROM "newsletter_delivery"' in sql:
+            came = True
+            write(dispatch, [hit(OPEN, 44, network=GATEWAY)], mails)
+        return execute(sql, *args)
+
+    with connection.execute_wrapper(meanwhile):
+        assert events.judge_late() == 0
+    assert came
+    assert events.judge_late() == 9
+    assert tallies(dispatch) == counted(dispatch)
 
 
 def test_a_judgement_outlives_the_agent_and_the_network_it_was_made_by(dispatch: Dispatch) -> None:
