@@ -49,7 +49,9 @@ def note_accepted(attempt: Attempt, accepted: Sequence[Outcome]) -> None:
         return
     table = connection.ops.quote_name(Delivery._meta.db_table)
     width = Delivery._meta.get_field("provider_id").max_length
-    answers = json.dumps([[each.delivery_id, each.reply, each.provider_id[:width]] for each in accepted])
+    # In the order of their ids, as all who hold several deliveries take them, so that no two wait for each other.
+    in_order = sorted(accepted, key=lambda outcome: outcome.delivery_id)
+    answers = json.dumps([[each.delivery_id, each.reply, each.provider_id[:width]] for each in in_order])
     if connection.vendor == "postgresql":
         answer = "SELECT (value->>0)::bigint, value->>1, value->>2 FROM json_array_elements(%s::json)"
     else:
