@@ -320,6 +320,8 @@ def reader_of(row: Claimed, attempt: Attempt, pinned: _Pinned) -> message.Reader
         message_id=pinned.links.message_id(token),
         date=attempt.started_at,
         values=values,
+        return_address=pinned.links.return_address(row.pk),
+        unsubscribe_address="" if pinned.content.single else pinned.links.unsubscribe_address(row.public_id, row.pk),
     )
 
 

@@ -46,6 +46,9 @@ class Environment(BaseSettings):
     dkim_keys: Annotated[dict[str, Path], NoDecode] = Field(
         {}, description="DKIM keys, files in PEM form by selector: `news1:/keys/rsa.pem,news2:/keys/ed25519.pem`."
     )
+    bounce_address: str = Field(
+        "", description="Where bounces go, like `bounces@news.example.org`; each mail gets an address of its own there."
+    )
     provider: str = Field("", description="An e-mail provider of django-anymail by name, in place of SMTP: mailgun …")
     anymail: dict[str, Any] = Field({}, description="The provider's settings for django-anymail, as a JSON object.")
     site_url: str = Field("http://127.0.0.1:8000", description="Where readers reach this site; https in production.")
@@ -120,6 +123,14 @@ class Environment(BaseSettings):
             raise ValueError("write it as selector:file,selector:file")
         return {selector: path for selector, _, path in pairs}
 
+    @field_validator("bounce_address")
+    @classmethod
+    def _bounce_address_leaves_room(cls, value: str) -> str:
+        # With a token of 50 characters and a plus sign the local part has 64 octets at most.
+        if value and not re.fullmatch(r"[A-Za-z0-9._-]{1,13}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", value):
+            raise ValueError("write it like bounces@news.example.org, with at most 13 ASCII characters before the @")
+        return value
+
     @field_validator("site_url")
     @classmethod
     def _site_url_is_an_address(cls, value: str) -> str:
@@ -181,6 +192,7 @@ TOKEN_KEYS = {number: key.get_secret_value() for number, key in ENV.token_keys.i
 ADDRESS_HASH_KEY = ENV.address_hash_key.get_secret_value() or _kept_key("address_hash_key")
 DEBUG = ENV.debug
 SITE_URL = ENV.site_url
+BOUNCE_ADDRESS = ENV.bounce_address
 INTAKE_DIR = ENV.data_dir / "intake"  # what came back, in files, where there is no Redis or it is away
 ALLOWED_HOSTS = sorted({_site.hostname or "", "localhost", "127.0.0.1", "[::1]"})
 CSRF_TRUSTED_ORIGINS = [f"{_site.scheme}://{_site.netloc}"]

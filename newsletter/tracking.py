@@ -10,6 +10,13 @@ spelling: what decodes to the same bytes but is written differently is refused.
     dispatch   key 1 | dispatch 6 | MAC 12                                 26 characters   /o/d/
     confirm    key 1 | consent record 6 | MAC 12                           26 characters   /y/
     click      key 1 | dispatch 6 | URL in UTF-8 | MAC 12                                  /c/
+
+Two stand in the local part of an address, which some systems put into lower case on its way: these are written in
+base32, and read back in any case. Beside a BOUNCE_ADDRESS of 13 octets and a plus sign they fit into 64 octets
+(RFC 5321 section 4.5.3.1.1).
+
+    bounce     key 1 | delivery 6 | MAC 12                                 31 characters   bounces+…@ (VERP)
+    leave      key 1 | subscriber 8 | newsletter 4 | delivery 6 | MAC 12   50 characters   bounces+…@ (mailto:)
 """
 
 from __future__ import annotations
@@ -17,7 +24,7 @@ from __future__ import annotations
 import binascii
 import hmac
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b32decode, b32encode, urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -28,10 +35,14 @@ MAC_BYTES = 12
 ID_BYTES = 6
 SUBSCRIBER_BYTES = 8
 NEWSLETTER_BYTES = 4
+READER_BYTES = SUBSCRIBER_BYTES + NEWSLETTER_BYTES + ID_BYTES
 # A redirect of the longest URL still fits into the 8 kB that servers and proxies take as a request line.
 URL_BYTES = 4096
 
 _CONTROLS = re.compile("[\x00-\x1f\x7f]")
+# What may stand before a token in a local part: our own name with whatever sign the mail system puts between them, and
+# the tags that others add in front (BATV: prvs=…=). The signature says whether it is one.
+_IN_ADDRESS = re.compile(r"(?<![A-Za-z0-9])(?:[A-Za-z2-7]{50}|[A-Za-z2-7]{31})(?![A-Za-z0-9])")
 
 
 class BadToken(ValueError):
@@ -68,8 +79,13 @@ class _Key:
         return cls(number, settings.TOKEN_KEYS[number].encode())
 
     def sign(self, purpose: bytes, body: bytes) -> str:
-        signed = bytes([self.number]) + body + _digest(self.key, self.number, purpose, body)
-        return urlsafe_b64encode(signed).rstrip(b"=").decode("ascii")
+        return urlsafe_b64encode(self.signed(purpose, body)).rstrip(b"=").decode("ascii")
+
+    def sign_for_address(self, purpose: bytes, body: bytes) -> str:
+        return b32encode(self.signed(purpose, body)).rstrip(b"=").decode("ascii").lower()
+
+    def signed(self, purpose: bytes, body: bytes) -> bytes:
+        return bytes([self.number]) + body + _digest(self.key, self.number, purpose, body)
 
 
 def _sign(purpose: bytes, body: bytes) -> str:
@@ -86,6 +102,11 @@ def _read(purpose: bytes, token: str, *, longest: int, shortest: int) -> bytes:
     # Decoders skip foreign characters and ignore the last, unused bits.
     if urlsafe_b64encode(raw).rstrip(b"=") != written:
         raise BadToken("The token is not written the way this site writes it.")
+    return _verified(purpose, raw, longest=longest, shortest=shortest)
+
+
+def _verified(purpose: bytes, raw: bytes, *, longest: int, shortest: int) -> bytes:
+    """The body of `raw`, a token's bytes, where its signature is right."""
     number, body, mac = raw[:1], raw[1:-MAC_BYTES], raw[-MAC_BYTES:]
     if not shortest <= len(body) <= longest or number[0] not in settings.TOKEN_KEYS:
         raise BadToken("The token is too short or too long, or its key is unknown.")
@@ -114,13 +135,33 @@ def reader_token(subscriber_public_id: int, newsletter_public_id: int, delivery_
 
 def read_reader_token(token: str) -> ReaderToken:
     """What `reader_token` wrote. Raises BadToken."""
-    size = SUBSCRIBER_BYTES + NEWSLETTER_BYTES + ID_BYTES
-    body = _read(b"reader", token, longest=size, shortest=size)
+    return _reader_in(_read(b"reader", token, longest=READER_BYTES, shortest=READER_BYTES))
+
+
+def _reader_in(body: bytes) -> ReaderToken:
     return ReaderToken(
         subscriber_public_id=int.from_bytes(body[:SUBSCRIBER_BYTES], "big"),
         newsletter_public_id=int.from_bytes(body[SUBSCRIBER_BYTES:-ID_BYTES], "big"),
         delivery_id=int.from_bytes(body[-ID_BYTES:], "big") or None,
     )
+
+
+def read_address(address: str) -> int | ReaderToken | None:
+    """What an address of ours says: the delivery's id that a return address carries, or who leaves what by writing to
+    an unsubscribe address. None where there is no token in it.
+
+    Any case is read back, and any sign between the parts. Raises BadToken where this site did not make the token.
+    """
+    found = _IN_ADDRESS.search(re.sub("%2b", "+", address.rpartition("@")[0], flags=re.IGNORECASE))
+    if found is None:
+        return None
+    written = found[0].upper()
+    raw = b32decode(written + "=" * (-len(written) % 8))
+    if b32encode(raw).decode("ascii").rstrip("=") != written:  # decoders ignore the last, unused bits
+        raise BadToken("The token is not written the way this site writes it.")
+    if len(raw) == 1 + READER_BYTES + MAC_BYTES:
+        return _reader_in(_verified(b"leave", raw, longest=READER_BYTES, shortest=READER_BYTES))
+    return int.from_bytes(_verified(b"bounce", raw, longest=ID_BYTES, shortest=ID_BYTES), "big")
 
 
 def delivery_token(delivery_id: int) -> str:
@@ -196,6 +237,7 @@ class Links:
         self._upgrade_url = upgrade_url
         self._site = settings.SITE_URL
         self._host = _message_id_host()
+        self._bounces, _, self._bounce_domain = settings.BOUNCE_ADDRESS.rpartition("@")
 
     def delivery_token(self, delivery_id: int) -> str:
         """See `delivery_token`."""
@@ -204,6 +246,22 @@ class Links:
     def message_id(self, delivery_token: str) -> str:
         """See `message_id`; asked by the delivery's token."""
         return f"{delivery_token}@{self._host}"
+
+    def return_address(self, delivery_id: int) -> str:
+        """Where mail that cannot be delivered comes back to: an address of this delivery's own (VERP), or "" without
+        BOUNCE_ADDRESS."""
+        if not self._bounces:
+            return ""
+        token = self._key.sign_for_address(b"bounce", delivery_id.to_bytes(ID_BYTES, "big"))
+        return f"{self._bounces}+{token}@{self._bounce_domain}"
+
+    def unsubscribe_address(self, subscriber_public_id: int, delivery_id: int) -> str:
+        """Where any message unsubscribes this reader, or "" without BOUNCE_ADDRESS."""
+        if not self._bounces:
+            return ""
+        subscriber = subscriber_public_id.to_bytes(SUBSCRIBER_BYTES, "big")
+        body = subscriber + self._newsletter + delivery_id.to_bytes(ID_BYTES, "big")
+        return f"{self._bounces}+{self._key.sign_for_address(b'leave', body)}@{self._bounce_domain}"
 
     def urls(self, subscriber_public_id: int, delivery_id: int) -> dict[str, str]:
         """A reader's links, by the names of their merge fields."""

@@ -33,6 +33,7 @@ IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 SETTINGS = {
     "REDIS_URL": "",
     "SMTP_URL": "smtp://127.0.0.1:1",
+    "BOUNCE_ADDRESS": "",
     "PROVIDER": "",
     "ANYMAIL": "{}",
     "SITE_URL": "http://127.0.0.1:8000",

@@ -248,6 +248,13 @@ def test_a_list_name_in_ascii_is_quoted() -> None:
     assert b'\r\nList-Id: "The Weekly" <weekly.news.example.org>\r\n' in assembled()
 
 
+def test_programs_that_only_write_mail_can_unsubscribe_too() -> None:
+    address = f"bounces+{'k' * 50}@news.example.org"
+    lines = assembled(unsubscribe_address=address).split(b"\r\n")
+    assert f"List-Unsubscribe: <{UNSUBSCRIBE}>, <mailto:{address}?subject=unsubscribe>".encode() in lines
+    assert b"List-Unsubscribe-Post: List-Unsubscribe=One-Click" in lines
+
+
 def test_the_unsubscribe_link_stands_in_one_line_however_long() -> None:
     link = "https://news.example.org/u/" + "t" * 300
     assert f"\r\nList-Unsubscribe: <{link}>\r\n".encode() in assembled(values={"unsubscribe_url": link})

@@ -13,6 +13,7 @@ import pytest
 from django.db import OperationalError, connection
 from django.db.models import F
 from django.utils import timezone
+from pytest_django import Settings
 
 from newsletter import deliveries, message, rates, scheduling, sending, stats, tasks, tracking
 from newsletter.models import Attempt, Batch, Delivery, Dispatch, Event, Newsletter
@@ -438,6 +439,23 @@ def test_headers_let_a_mail_program_unsubscribe(sink: SmtpSink) -> None:
     assert mail["Feedback-ID"].count(":") == 3
     assert mail["Message-ID"]
     assert mail["Date"]
+
+
+def test_each_mail_names_its_delivery_and_reader_in_the_addresses_it_leads_back_to(
+    sink: SmtpSink, settings: Settings
+) -> None:
+    settings.BOUNCE_ADDRESS = "bounces@news.example.org"
+    weekly = make_newsletter()
+    dispatch = make_dispatch(weekly, readers=2)
+    send(dispatch)
+    for delivery in Delivery.objects.select_related("subscriber"):
+        assert delivery.subscriber
+        (received,) = sink.messages(delivery.subscriber.address)
+        assert tracking.read_address(received.sender) == delivery.pk
+        leave = re.search(r"<mailto:(bounces\+\w+@news\.example\.org)\?", received.parsed()["List-Unsubscribe"])
+        assert leave
+        said = tracking.ReaderToken(delivery.subscriber.public_id, weekly.public_id, delivery.pk)
+        assert tracking.read_address(leave[1]) == said
 
 
 def test_a_single_message_reaches_who_asked_even_before_they_confirmed(sink: SmtpSink) -> None:

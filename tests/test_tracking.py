@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import string
+from base64 import b32encode, urlsafe_b64decode
 from collections.abc import Callable
+from random import Random
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pytest_django import Settings
 
@@ -22,6 +25,8 @@ READERS: list[Callable[[str], object]] = [
     tracking.delivery_of_message_id,
 ]
 
+# The address stays the same from example to example.
+settings_of_hypothesis = hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 ids = st.integers(1, 2**48 - 1)
 characters = st.characters(exclude_categories=["Cs", "Cc"])
 urls = st.builds(
@@ -221,3 +226,80 @@ def test_a_message_id_stands_at_this_sites_host(settings: Settings, site: str, d
     assert message_id == f"{tracking.delivery_token(7)}@{domain}"
     assert message_id == tracking.message_id(7)
     assert tracking.delivery_of_message_id(message_id) == 7
+
+
+DOMAIN = "news.example.org"
+
+
+@pytest.fixture
+def bounce_address(settings: Settings) -> str:
+    settings.BOUNCE_ADDRESS = f"bounces@{DOMAIN}"
+    return str(settings.BOUNCE_ADDRESS)
+
+
+def return_address(delivery: int) -> str:
+    return tracking.Links(3).return_address(delivery)
+
+
+def unsubscribe_address(subscriber: int = 2**63 - 1, delivery: int = 2**48 - 1) -> str:
+    return tracking.Links(2**31 - 1).unsubscribe_address(subscriber, delivery)
+
+
+@settings_of_hypothesis
+@given(ids, st.randoms(use_true_random=False), st.sampled_from("+-=_."))
+def test_a_return_address_is_read_back_in_any_case_and_with_any_separator(
+    bounce_address: str, delivery: int, random: Random, separator: str
+) -> None:
+    mangled = "".join(random.choice((c.upper(), c.lower())) for c in return_address(delivery))
+    assert tracking.read_address(mangled.replace("+", separator)) == delivery
+
+
+@settings_of_hypothesis
+@given(st.integers(0, 2**63 - 1), ids, st.randoms(use_true_random=False))
+def test_an_unsubscribe_address_is_read_back_in_any_case(
+    bounce_address: str, subscriber: int, delivery: int, random: Random
+) -> None:
+    mangled = "".join(random.choice((c.upper(), c.lower())) for c in unsubscribe_address(subscriber, delivery))
+    assert tracking.read_address(mangled) == tracking.ReaderToken(subscriber, 2**31 - 1, delivery)
+
+
+@pytest.mark.parametrize("tag", ["prvs=1234abcdef=", "btv1==3045f9a1b2c==", "msprvs1=17001abCDEfg="])
+def test_tags_that_mail_systems_put_in_front_are_read_over(bounce_address: str, tag: str) -> None:
+    assert tracking.read_address(tag + return_address(7)) == 7
+
+
+def test_a_plus_sign_that_a_mail_program_encoded_is_read(bounce_address: str) -> None:
+    assert tracking.read_address(return_address(7).replace("+", "%2B")) == 7
+
+
+@settings_of_hypothesis
+@given(st.integers(0, 49), st.integers(1, 31), st.booleans())
+def test_no_character_of_an_address_can_be_changed(bounce_address: str, place: int, by: int, leave: bool) -> None:
+    prefix, _, rest = (unsubscribe_address(1, 1) if leave else return_address(7)).partition("+")
+    token, _, domain = rest.partition("@")
+    place %= len(token)
+    alphabet = "abcdefghijklmnopqrstuvwxyz234567"
+    other = alphabet[alphabet.index(token[place]) ^ by]
+    with pytest.raises(BadToken):
+        tracking.read_address(f"{prefix}+{token[:place]}{other}{token[place + 1 :]}@{domain}")
+
+
+def test_addresses_without_a_token_say_nothing() -> None:
+    for address in ("", "@", "bounces@news.example.org", "ada+news@example.org", "bounces+@news.example.org"):
+        assert tracking.read_address(address) is None
+
+
+def test_a_token_of_links_is_worth_nothing_in_an_address(bounce_address: str) -> None:
+    raw = urlsafe_b64decode(tracking.delivery_token(7) + "==")
+    with pytest.raises(BadToken):
+        tracking.read_address(f"bounces+{b32encode(raw).decode().rstrip('=')}@{DOMAIN}")
+
+
+def test_local_parts_fit_beside_the_longest_name_that_the_setting_allows(settings: Settings) -> None:
+    settings.BOUNCE_ADDRESS = f"{'b' * 13}@{DOMAIN}"
+    for address in (return_address(2**48 - 1), unsubscribe_address()):
+        assert len(address.partition("@")[0]) <= 64
+
+
+def test_without_a_bounce_address_there_are_no_addresses() -> None:
+    assert (return_address(7), unsubscribe_address()) == ("", "")

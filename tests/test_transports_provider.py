@@ -19,7 +19,7 @@ from newsletter import transports
 from newsletter.settings import Environment
 from newsletter.transports import Result
 from newsletter.transports.provider import GIVE_UP_AFTER, PROVIDERS, ProviderTransport, problems
-from newsletter.transports.provider.mails import CARRIES_METADATA, SWITCHES_TRACKING
+from newsletter.transports.provider.mails import CARRIES_METADATA, FORWARDS_BOUNCES, SWITCHES_TRACKING
 from newsletter.transports.provider.merging import SYNTAX
 from tests.provider_double import Call, Double, hand_over, make_compiled, make_reader, make_sender, results, running
 
@@ -304,6 +304,7 @@ def test_what_we_tell_each_provider_is_what_anymail_can_tell_it(name: str) -> No
     own = {feature for feature in vars(BasePayload) for each in payloads if getattr(each, feature, None)
            is not getattr(BasePayload, feature)}  # fmt: skip
     assert ("set_metadata" in own) == (name in CARRIES_METADATA)
+    assert name not in FORWARDS_BOUNCES or "set_envelope_sender" in own
     assert (
         {"set_track_opens", "set_track_clicks"} <= own
         if name in SWITCHES_TRACKING

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -26,7 +27,7 @@ from newsletter.rendering import Rendered
 from newsletter.transports import Outcome, Result
 from newsletter.transports.outcomes import one_line
 from newsletter.transports.smtp import GIVE_UP_AFTER, SmtpTransport, problems
-from tests.smtp_sink import EXTENSIONS, HANG_UP, SmtpSink, read_journal
+from tests.smtp_sink import EXTENSIONS, HANG_UP, WITH_CHUNKING, SmtpSink, read_journal
 from tests.waiting import until
 
 SENDER = message.Sender(
@@ -339,6 +340,20 @@ def test_a_relay_without_ehlo_is_greeted_with_helo(sinks: Sinks) -> None:
     sink = sinks(answers={"EHLO": "502 5.5.1 not here"})
     assert results(hand_over(sink, "ada@example.org")) == [Result.ACCEPTED]
     assert "HELO news.example.org" in sink.sessions[0].commands
+
+
+@pytest.mark.parametrize("offered", [EXTENSIONS, WITH_CHUNKING, PLAIN], ids=["pipelining", "chunking", "step by step"])
+def test_each_mail_comes_back_to_a_return_address_of_its_own(sinks: Sinks, offered: list[str]) -> None:
+    sink = sinks(extensions=offered)
+    own = [replace(make_reader(f"r{n}@example.org", n), return_address=f"bounces+{n}@example.org") for n in (1, 2, 3)]
+    readers = [*own, make_reader("r4@example.org", 4)]
+    transport = SmtpTransport(sink.url, timeout=5)
+    transports.hand_over(transport, [(make_compiled(), readers)], SENDER, deadline=time.monotonic() + 30)
+    transport.close()
+    assert {mail.rcpt: mail.sender for mail in sink.messages()} == {
+        **{f"r{n}@example.org": f"bounces+{n}@example.org" for n in (1, 2, 3)},
+        "r4@example.org": SENDER.address,
+    }
 
 
 def test_the_relay_is_told_the_size(sinks: Sinks) -> None:

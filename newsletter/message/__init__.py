@@ -65,7 +65,9 @@ class Reader:
     """One delivery: what differs in one reader's message.
 
     `message_id` stands without its angle brackets, `date` is aware. `values` are the slots' values by name, unescaped;
-    a slot without one shows its fallback. `values["unsubscribe_url"]` is the link that mail programs post to.
+    a slot without one shows its fallback. `values["unsubscribe_url"]` is the link that mail programs post to;
+    `unsubscribe_address` does the same for those that only write mail. `return_address` is where the mail comes back to
+    if it cannot be delivered; without one, the sender's address.
     """
 
     delivery_id: int
@@ -74,6 +76,8 @@ class Reader:
     message_id: str
     date: dt.datetime
     values: Mapping[str, str]
+    return_address: str = ""
+    unsubscribe_address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +212,8 @@ def reader_headers(reader: Reader, *, bulk: bool) -> dict[str, str]:
     }
     if bulk:
         own["List-Unsubscribe"] = headers.url("List-Unsubscribe", reader.values.get("unsubscribe_url", ""))
+        if reader.unsubscribe_address:  # RFC 2369 section 2: the first is preferred
+            own["List-Unsubscribe"] += f", <mailto:{reader.unsubscribe_address}?subject=unsubscribe>"
     return own
 
 

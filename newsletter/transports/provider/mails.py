@@ -21,6 +21,9 @@ CARRIES_METADATA = frozenset(
     {"amazon_ses", "brevo", "mailgun", "mailjet", "mailtrap", "mandrill", "postmark", "resend", "scaleway", "sparkpost"}
     | {"unisender_go"}
 )
+# Providers that tell each message's bounces to an address of its own; the others allow a domain at most, or one address
+# for all readers of a call, and tell them by webhooks.
+FORWARDS_BOUNCES = frozenset({"amazon_ses"})
 # Headers of our own that a provider keeps in a single call; the others make their own Message-ID.
 KEEPS_MESSAGE_ID: dict[str, dict[str, str]] = {"mailgun": {}, "postmark": {"X-PM-KeepID": "true"}}
 # Made by the provider for every message, or of no use to it.
@@ -46,6 +49,8 @@ def for_one(
         mail.attach_alternative(plain(message.html(compiled, reader), name, as_html=True), "text/html")
     if name in CARRIES_METADATA:
         mail.metadata = {"delivery_id": str(reader.delivery_id)}
+    if name in FORWARDS_BOUNCES and reader.return_address:
+        mail.envelope_sender = reader.return_address
     return mail
 
 

@@ -196,7 +196,8 @@ class Pipeline:
         address = message.reader.address
         size = b" SIZE=%d" % len(message.octets) if "SIZE" in self.extensions else b""
         options = b"" if address.isascii() else b" BODY=8BITMIME SMTPUTF8"  # RFC 6531 section 3.4
-        mail = b"MAIL FROM:<%b>%b%b\r\n" % (load.sender.encode(), size, options)
+        sender = message.reader.return_address or load.sender
+        mail = b"MAIL FROM:<%b>%b%b\r\n" % (sender.encode(), size, options)
         return [mail, b"RCPT TO:<%b>\r\n" % address.encode()]
 
     def _send_chunk(self, message: Message, load: Load) -> None:
