@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from newsletter import message, transports
+from newsletter import message, tracking, transports
 from newsletter.fields import Slot, SlotTable
 from newsletter.rendering import Rendered
 from newsletter.transports import Result
@@ -104,7 +104,7 @@ def own_part(
     return found
 
 
-def merged(name: str, fields: dict[str, Any], address: str) -> tuple[dict[str, str], dict[str, str], str]:
+def merged(name: str, fields: dict[str, Any], address: str) -> tuple[dict[str, str], dict[str, str], int]:
     """What the reader at `address` gets once provider `name` has filled in its fields, as its documents say: the
     subject, text and html; the headers; and the delivery that its events will name."""
     parts: dict[str, str]
@@ -112,34 +112,34 @@ def merged(name: str, fields: dict[str, Any], address: str) -> tuple[dict[str, s
         field, values = r"%recipient\.([\w:-]+)%", json.loads(fields["recipient-variables"])[address]
         parts = {part: fields[part] for part in ("subject", "text", "html")}
         headers = {key[2:]: value for key, value in fields.items() if key.startswith("h:")}
-        delivery_id = values[fields["v:delivery_id"].removeprefix("%recipient.").removesuffix("%")]
+        token = values[fields["v:delivery"].removeprefix("%recipient.").removesuffix("%")]
     elif name == "sparkpost":
         own = own_part(fields["recipients"], address, lambda each: str(each["address"]["email"]))
         field, values = r"\{\{\{?(\w+)\}?\}\}", own["substitution_data"]
         parts = {part: fields["content"][part] for part in ("subject", "text", "html")}
-        headers, delivery_id = fields["content"]["headers"], own["metadata"]["delivery_id"]
+        headers, token = fields["content"]["headers"], own["metadata"]["delivery"]
     elif name == "brevo":
         own = own_part(fields["messageVersions"], address, lambda each: str(each["to"][0]["email"]))
         field, values = r"\{\{\s*params\.(\w+)\s*\}\}", own["params"]
         parts = {"subject": fields["subject"], "text": fields["textContent"], "html": fields["htmlContent"]}
-        headers, delivery_id = own["headers"], json.loads(own["headers"]["X-Mailin-custom"])["delivery_id"]
+        headers, token = own["headers"], json.loads(own["headers"]["X-Mailin-custom"])["delivery"]
     elif name == "mailjet":
         common, own = fields["Globals"], own_part(fields["Messages"], address, lambda each: str(each["To"][0]["Email"]))
         assert common["TemplateLanguage"] is True
         field, values = r"\{\{\s*var:(\w+)\s*\}\}", own["Variables"]
         parts = {"subject": common["Subject"], "text": common["TextPart"], "html": common["HTMLPart"]}
-        headers, delivery_id = own["Headers"], json.loads(own["EventPayload"])["delivery_id"]
+        headers, token = own["Headers"], json.loads(own["EventPayload"])["delivery"]
     else:
         common = fields["message"]
         own = own_part(common["recipients"], address, lambda each: str(each["email"]))
         field, values = r"\{\{\s*(\w+)\s*\}\}", own["substitutions"]
         parts = {"subject": common["subject"], "text": common["body"]["plaintext"], "html": common["body"]["html"]}
-        headers, delivery_id = common["headers"], own["metadata"]["delivery_id"]
+        headers, token = common["headers"], own["metadata"]["delivery"]
 
     def fill(texts: dict[str, str]) -> dict[str, str]:
         return {key: re.sub(field, lambda found: values[found[1]], text) for key, text in texts.items()}
 
-    return fill(parts), fill(headers), delivery_id
+    return fill(parts), fill(headers), tracking.read_delivery_token(token)
 
 
 def visible(text: str) -> str:
@@ -163,7 +163,7 @@ def test_one_call_brings_each_reader_their_own_mail(transport: ProviderTransport
         assert headers["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
         assert headers["List-Id"] == '"The Weekly" <weekly.news.example.org>'
         assert headers["Feedback-Id"] == "i12:n1:issue:masthead"
-        assert delivery_id == str(number)
+        assert delivery_id == number
 
 
 def test_a_provider_gives_each_reader_its_own_id_where_it_has_one(double: Double, settings: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from anymail.message import AnymailMessage  # type: ignore[import-untyped]
 from anymail.utils import EmailAddress  # type: ignore[import-untyped]
 
-from newsletter import message
+from newsletter import message, tracking
 from newsletter.content import clean_line
 from newsletter.message import Compiled, Reader, Sender
 from newsletter.transports.provider.merging import Merged, plain
@@ -24,6 +24,9 @@ CARRIES_METADATA = frozenset(
 # Providers that tell each message's bounces to an address of its own; the others allow a domain at most, or one address
 # for all readers of a call, and tell them by webhooks.
 FORWARDS_BOUNCES = frozenset({"amazon_ses"})
+# The metadata by which a provider's events name our delivery: its token, since other systems may send through the same
+# account and number their mail too.
+DELIVERY = "delivery"
 # Headers of our own that a provider keeps in a single call; the others make their own Message-ID.
 KEEPS_MESSAGE_ID: dict[str, dict[str, str]] = {"mailgun": {}, "postmark": {"X-PM-KeepID": "true"}}
 # Made by the provider for every message, or of no use to it.
@@ -48,7 +51,7 @@ def for_one(
     if compiled.html is not None:
         mail.attach_alternative(plain(message.html(compiled, reader), name, as_html=True), "text/html")
     if name in CARRIES_METADATA:
-        mail.metadata = {"delivery_id": str(reader.delivery_id)}
+        mail.metadata = _metadata(reader)
     if name in FORWARDS_BOUNCES and reader.return_address:
         mail.envelope_sender = reader.return_address
     return mail
@@ -78,7 +81,7 @@ def for_many(
         mail.attach_alternative(merged.html, "text/html")
     mail.merge_data = {reader.address: merged.values[reader.delivery_id] for reader in readers}
     mail.merge_headers = {reader.address: shared | headers[reader.delivery_id] for reader in readers}
-    mail.merge_metadata = {reader.address: {"delivery_id": str(reader.delivery_id)} for reader in readers}
+    mail.merge_metadata = {reader.address: _metadata(reader) for reader in readers}
     if merged.batch.extra:
         mail.esp_extra = merged.batch.extra
     return mail
@@ -88,6 +91,10 @@ def own_headers(sender: Sender, reader: Reader) -> dict[str, str]:
     """The headers of one reader that a provider does not make itself. Raises ValueError as `message.assemble` does."""
     own = message.reader_headers(reader, bulk=sender.bulk)
     return {name: value.replace("\r\n", "") for name, value in own.items() if name not in _OWN}
+
+
+def _metadata(reader: Reader) -> dict[str, str]:
+    return {DELIVERY: tracking.delivery_token(reader.delivery_id)}
 
 
 def _headers(sender: Sender) -> dict[str, str]:
