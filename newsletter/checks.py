@@ -7,7 +7,9 @@ masthead.E011  a key is not set in the environment
 masthead.E012  DEBUG is on
 masthead.E013  the mailbox page is open
 masthead.E014  a newsletter's mail comes from an address that relays or mail services refuse (needs --database)
+masthead.E003  events of a provider can never be taken as it is set
 masthead.E020  webhooks may go to private addresses
+masthead.E021  nothing proves whose a provider's events are
 masthead.W001  workers share a SQLite file
 masthead.W002  mail goes to the relay of a development machine
 """
@@ -20,7 +22,7 @@ from typing import Any
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections
 
-from newsletter import transports
+from newsletter import incoming, transports
 from newsletter.models import Newsletter
 from newsletter.settings import ENV, Environment
 
@@ -65,6 +67,18 @@ def the_transport_can_be_used(**_: Any) -> list[CheckMessage]:
     """PROVIDER and SMTP_URL name something that mail can be handed to."""
     hint = "Set SMTP_URL, or PROVIDER and ANYMAIL; docs/settings.md has examples."
     return [Error(problem, hint=hint, id="masthead.E002") for problem in transports.problems()]
+
+
+@register(TAG)
+def the_provider_of_events_is_known(**_: Any) -> list[CheckMessage]:
+    """EVENTS_FROM names a provider that tells anything."""
+    return [Error(problem, hint=hint, id="masthead.E003") for problem, hint in incoming.unknown()]
+
+
+@register(TAG, deploy=True)
+def events_prove_whose_they_are(**_: Any) -> list[CheckMessage]:
+    """Whoever could send events in the provider's name could end anybody's subscription."""
+    return [Error(problem, hint=hint, id="masthead.E021") for problem, hint in incoming.problems()]
 
 
 @register(TAG, deploy=True)

@@ -51,6 +51,10 @@ class Environment(BaseSettings):
     )
     provider: str = Field("", description="An e-mail provider of django-anymail by name, in place of SMTP: mailgun …")
     anymail: dict[str, Any] = Field({}, description="The provider's settings for django-anymail, as a JSON object.")
+    events_from: str = Field(
+        "",
+        description="The provider whose events are taken, where mail goes to its relay by SMTP; else PROVIDER's are.",
+    )
     site_url: str = Field("http://127.0.0.1:8000", description="Where readers reach this site; https in production.")
     secret_key: SecretStr = Field(SecretStr(""), description="Django's secret; kept in DATA_DIR without it.")
     token_keys: Annotated[dict[int, SecretStr], NoDecode] = Field(

@@ -6,7 +6,7 @@ from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
 
-from newsletter.views import account, errors, health, hits, issues, leaving, preferences, public, subscribing
+from newsletter.views import account, errors, health, hits, incoming, issues, leaving, preferences, public, subscribing
 
 urlpatterns = [
     path("admin/", admin.site.urls),
@@ -26,6 +26,7 @@ urlpatterns = [
     path("a/<str:token>/address", account.change_address, name="change-address"),
     path("a/<str:token>/erase", account.erase, name="erase"),
     path("account", account.ask, name="account"),
+    path("webhooks/<str:provider>/", incoming.provider_events, name="provider-events"),
     path("favicon.ico", public.icon, name="icon"),
 ]
 if settings.ENV.mailbox_path:

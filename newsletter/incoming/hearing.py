@@ -1,0 +1,153 @@
+"""From a provider's call to django-anymail's events, once it is known that the provider made it.
+
+A call may carry a thousand events. One that cannot be read is left out and logged; the others are told.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache, wraps
+from importlib import import_module
+from typing import Any
+
+from anymail.exceptions import AnymailError, AnymailWebhookValidationFailure  # type: ignore[import-untyped]
+from anymail.signals import AnymailTrackingEvent  # type: ignore[import-untyped]
+from anymail.webhooks.base import AnymailBaseWebhookView, AnymailBasicAuthMixin  # type: ignore[import-untyped]
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest
+
+from newsletter.bounces.redaction import without_addresses
+from newsletter.incoming.providers import PROVIDERS
+
+logger = logging.getLogger(__name__)
+
+# What reading something else than it was made for ends in. django-anymail says by ImproperlyConfigured that an event
+# belongs to another of its pages.
+STRANGE: tuple[type[Exception], ...] = (
+    LookupError, TypeError, ValueError, AttributeError, AssertionError, ArithmeticError, OSError, AnymailError,
+    ImproperlyConfigured,
+)  # fmt: skip
+# Amazon is asked to confirm a subscription while it waits for our answer.
+ONCE = {"connect_timeout": 5, "read_timeout": 5, "retries": {"total_max_attempts": 1}}
+
+
+class Refused(Exception):
+    """Nothing proves that the provider made this call. `ask`: it may try again with the password in its URL."""
+
+    def __init__(self, reason: str, *, ask: bool = False) -> None:
+        super().__init__(reason)
+        self.ask = ask
+
+
+class Unreadable(Exception):
+    """The provider's call, and nothing in it can be read; says why, without an address."""
+
+
+@dataclass
+class Heard:
+    """`events` of a call, and the view (a class of django-anymail) that read them."""
+
+    view: type[AnymailBaseWebhookView]
+    events: list[AnymailTrackingEvent]
+
+
+@dataclass
+class _Strange:
+    """What one call has that cannot be read."""
+
+    count: int = 0
+    first: str = ""
+    fields: list[str] = field(default_factory=list)
+
+    def note(self, error: BaseException, event: object) -> None:
+        self.count += 1
+        if self.count == 1:
+            self.first = said(error)
+            names = list(event)[:30] if isinstance(event, Mapping) else []
+            self.fields = [without_addresses(str(name)[:40]) for name in names]
+
+
+def hear(name: str, request: HttpRequest) -> Heard:
+    """The events that `request` of provider `name` tells. Raises Refused and Unreadable.
+
+    Raises ImproperlyConfigured where ANYMAIL lacks what is needed to check it.
+    """
+    kind = _view(name)
+    view = kind(**_options(name))
+    view.strange = strange = _Strange()
+    _check(view, request)
+    try:
+        events = [event for event in view.parse_events(request) if event is not None]
+    except STRANGE as error:
+        raise Unreadable(said(error)) from error
+    if strange.count and not events:
+        raise Unreadable(f"{strange.first}; it has: {', '.join(strange.fields)}")
+    if strange.count:
+        logger.warning(
+            "%s of %s events from %s could not be read and are left out. The first: %s; it has: %s",
+            strange.count, strange.count + len(events), name, strange.first, ", ".join(strange.fields),
+        )  # fmt: skip
+    return Heard(kind, events)
+
+
+def said(error: BaseException) -> str:
+    """What an error says, on one line, without addresses."""
+    return without_addresses(f"{type(error).__name__}: {error}")
+
+
+def _check(view: AnymailBaseWebhookView, request: HttpRequest) -> None:
+    """The password before all else: some providers' own checks read the body first."""
+    try:
+        AnymailBasicAuthMixin.validate_request(view, request)
+    except AnymailWebhookValidationFailure as error:
+        raise Refused(str(error), ask=True) from error
+    try:
+        view.run_validators(request)
+    except ImproperlyConfigured:
+        raise
+    except AnymailWebhookValidationFailure as error:
+        raise Refused(str(error)) from error
+    except STRANGE as error:
+        if view.basic_auth:
+            raise Unreadable(said(error)) from error
+        raise Refused(said(error)) from error  # what cannot be read carries no signature either
+
+
+def _options(name: str) -> dict[str, Any]:
+    if name != "amazon_ses":
+        return {}
+    given = settings.ANYMAIL.get("AMAZON_SES_CLIENT_PARAMS", {})
+    return {"client_params": {**given, "config": {**given.get("config", {}), **ONCE}}}
+
+
+@lru_cache
+def _view(name: str) -> type[AnymailBaseWebhookView]:
+    """django-anymail's view of `name`, whose events fail one by one."""
+    kind: Any = getattr(import_module(f"anymail.webhooks.{name}"), PROVIDERS[name].view)
+    # By what it reads one event, and what takes the place of one that it cannot read.
+    readers: dict[str, Callable[[Any], Any]] = {
+        "esp_to_anymail_event": lambda _: None,
+        "esp_to_anymail_events": lambda _: [],
+        "unwrap_event": lambda event: (None, None, event),
+    }
+    own = {
+        method: _one_by_one(getattr(kind, method), instead)
+        for method, instead in readers.items()
+        if hasattr(kind, method)
+    }
+    return type(kind.__name__, (kind,), own)
+
+
+def _one_by_one(read: Callable[..., Any], instead: Callable[[Any], Any]) -> Callable[..., Any]:
+    @wraps(read)
+    def reading(view: Any, *arguments: Any) -> Any:
+        try:
+            return read(view, *arguments)
+        except STRANGE as error:
+            view.strange.note(error, arguments[0])
+            return instead(arguments[0])
+
+    return reading
