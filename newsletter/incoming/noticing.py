@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import uuid
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +81,7 @@ def notice_of(event: AnymailTrackingEvent, name: str, now: dt.datetime) -> Notic
     if not about and not provider_id and not print_:
         raise Nameless("It names neither a mail nor an address.")
     fields = {
-        "key": _key(event, name, kind, about, provider_id, print_),
+        "key": _key(event, name, kind, print_, (about.get("delivery_id", ""), provider_id, *words)),
         "at": _at(event.timestamp, now),
         "source": name,
         "provider_id": provider_id,
@@ -121,18 +122,15 @@ def _names(metadata: Mapping[str, Any], raw: Any, name: str, provider_id: str) -
         yield tracking.delivery_of_message_id, provider_id
 
 
-def _key(
-    event: AnymailTrackingEvent, name: str, kind: Kind, about: dict[str, Any], provider_id: str, print_: str
-) -> Any:
+def _key(event: AnymailTrackingEvent, name: str, kind: Kind, print_: str, about: tuple[object, ...]) -> uuid.UUID:
     """The provider's id of the event, or all that tells it from others; with whom it is about, since one event may name
     several."""
-    parts: tuple[object, ...] = (name, kind.value, print_)
-    if (own := _text(event.event_id)) and name not in _EVENT_IDS:
-        return key_of(*parts, own)
     if name in _EVENT_IDS:
-        parts += (_text(dig(event.esp_event, *_EVENT_IDS[name])),)
+        own = _text(dig(event.esp_event, *_EVENT_IDS[name]))
+    elif own := _text(event.event_id):
+        return key_of(name, kind.value, print_, own)
     at = event.timestamp.timestamp() if event.timestamp else ""
-    return key_of(*parts, about.get("delivery_id", ""), provider_id, at, _text(event.mta_response))
+    return key_of(name, kind.value, print_, own, at, event.event_type, _text(event.mta_response), *about)
 
 
 def _at(timestamp: dt.datetime | None, now: dt.datetime) -> dt.datetime:
