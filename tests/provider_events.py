@@ -376,7 +376,7 @@ def resend(told: Told) -> Any:
     }  # fmt: skip
     if told.kind not in names:
         return None
-    data = {
+    data: dict[str, Any] = {
         "created_at": told.iso,
         "email_id": told.message_id,
         "from": "desk@weekly.example",

@@ -36,7 +36,8 @@ KINDS = ("accepted", "delivered", "deferred", "hard", "soft", "block", "complain
 
 
 def told(kind: str, delivery: int = 7, **changes: Any) -> Told:
-    return Told(**{"kind": kind, "token": tracking.delivery_token(delivery), "address": ADDRESS, "at": AT} | changes)
+    fields: dict[str, Any] = {"kind": kind, "token": tracking.delivery_token(delivery), "address": ADDRESS, "at": AT}
+    return Told(**fields | changes)
 
 
 @pytest.fixture

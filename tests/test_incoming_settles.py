@@ -53,7 +53,7 @@ def hear(name: str, settings: Any) -> None:
 
 def told(kind: str, delivery: Delivery, **changes: Any) -> Told:
     assert delivery.subscriber is not None
-    fields = {
+    fields: dict[str, Any] = {
         "kind": kind,
         "token": delivery_token(delivery.pk),
         "address": delivery.subscriber.address,
