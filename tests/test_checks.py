@@ -32,7 +32,7 @@ EMBEDDED = dict.fromkeys(PRODUCTION, "") | {
     "DEBUG": "false",
     "BEHIND_PROXY": "false",
 }
-UNSET = ("PROVIDER", "ANYMAIL", "LEASE_SECONDS", "SMTP_TIMEOUT", "MAILBOX_PATH", "LOG_LEVEL")
+UNSET = ("PROVIDER", "ANYMAIL", "EVENTS_FROM", "LEASE_SECONDS", "SMTP_TIMEOUT", "MAILBOX_PATH", "LOG_LEVEL")
 
 
 def check(folder: Path, *arguments: str, **changes: str) -> tuple[int, str]:
@@ -77,6 +77,9 @@ def test_a_sane_production_environment_is_clean(tmp_path: Path) -> None:
         ({"SMTP_URL": "smtp://127.0.0.1:1025"}, "masthead.W002"),
         ({"LEASE_SECONDS": "80"}, "masthead.E001"),
         ({"PROVIDER": "pigeon"}, "masthead.E002"),
+        ({"EVENTS_FROM": "pigeon"}, "masthead.E003"),
+        ({"EVENTS_FROM": "postmark"}, "WEBHOOK_SECRET is not set"),
+        ({"EVENTS_FROM": "mailgun", "ANYMAIL": '{"MAILGUN_API_KEY": "key"}'}, "MAILGUN_WEBHOOK_SIGNING_KEY is not set"),
     ],
 )
 def test_an_environment_that_is_not_fit_for_production_is_refused(

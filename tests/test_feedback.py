@@ -42,6 +42,7 @@ def put(delivery: Delivery, *, status: Delivery.Status, **fields: Any) -> Delive
         transport="smtp",
         idempotency_key=uuid.uuid4(),
         accepted=int(status == Status.SENT),
+        started_at=sent_at,
     )
     Delivery.objects.filter(pk=delivery.pk).update(
         **{"status": status, "tries": 1, "attempt": attempt, "settled_at": sent_at, **fields}

@@ -177,7 +177,7 @@ def _read(ids: Iterable[int]) -> list[_Mail]:
     rows = Delivery.objects.filter(pk__in=list(ids)).values_list(
         "pk",
         "status",
-        "settled_at",
+        "attempt__started_at",
         "dispatch_id",
         "dispatch__kind",
         "dispatch__newsletter_id",
