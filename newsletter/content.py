@@ -98,6 +98,16 @@ class ThemeContent:
 
 
 @dataclass(frozen=True)
+class UtmContent:
+    """What links tell the author's web statistics (see `newsletter.utm`): nothing where all of it is empty."""
+
+    source: str = ""
+    medium: str = ""
+    campaign: str = ""
+    hosts: tuple[str, ...] = ()  # where it is added; empty: to every link
+
+
+@dataclass(frozen=True)
 class IssueContent:
     """Everything that decides an issue's bytes except the reader."""
 
@@ -117,6 +127,7 @@ class IssueContent:
     reply_to: str = ""
     single: bool = False  # one message to one person, not an issue: no links to leave, choose or view it
     theme: ThemeContent = field(default_factory=ThemeContent)
+    utm: UtmContent = field(default_factory=UtmContent)
 
     def as_json(self) -> dict[str, Any]:
         """A JSON-ready dict; `from_json` gives an equal value back."""
@@ -138,7 +149,11 @@ class IssueContent:
             for section in data["sections"]
         )
         date = dt.date.fromisoformat(data["date"]) if data["date"] else None
-        return cls(**{**data, "sections": sections, "date": date, "theme": ThemeContent(**data["theme"])})
+        theme = ThemeContent(**data["theme"])
+        # Revisions that were pinned before links could be tagged say nothing of it.
+        utm = data.get("utm", {})
+        utm = UtmContent(**{**utm, "hosts": tuple(utm.get("hosts", ()))})
+        return cls(**{**data, "sections": sections, "date": date, "theme": theme, "utm": utm})
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from newsletter import fields
 from newsletter.content import clean_line, clean_text
 
 BUTTON_CLASS = "button"  # an author writes `[Label](https://…){.button}` on a line of its own
+UNTRACKED_CLASS = "untracked"  # and `[Label](https://…){.untracked}` for a link that stays as it is
+LINK_CLASSES = (BUTTON_CLASS, UNTRACKED_CLASS)
 CODE = frozenset({"code_inline", "code_block", "fence"})  # where merge fields are text like any other
 # The elements of HTML, current and past. Anything else between angle brackets is text, such as Vec<String>.
 _HTML = frozenset(
@@ -44,6 +46,7 @@ LINK_FIELDS = frozenset(name for name in fields.MERGE_FIELDS if name.endswith("_
 MAX_NESTING = 100  # blocks inside one another; the parser would leave out what is deeper, without a word
 
 
+_BRACES = re.compile(r"\{[^{}\n]{0,40}\}")
 _CONTAINERS = frozenset({"blockquote_open", "list_item_open", "footnote_reference_open"})
 
 
@@ -129,6 +132,11 @@ class Document:
         """The words alone, on one line, with merge fields as written: to name a heading by."""
         words = (token.content for token in flat(self.tokens) if token.type == "text" or token.type in CODE)
         return " ".join(self.as_written("".join(words)).split())
+
+    def doubtful_marks(self) -> list[str]:
+        """A sentence for each mark in braces behind a link that means nothing here, such as a misspelt one."""
+        inlines = [token.children or [] for token in self.tokens if token.type == "inline"]
+        return list(dict.fromkeys(self.as_written(said) for inline in inlines for said in _doubtful_marks(inline)))
 
     def without_links(self) -> Document:
         """The document with its links undone, only their labels left."""
@@ -216,6 +224,11 @@ def _is_address_field(document: Document, target: str) -> bool:
     return len(found) == 1 and not fields.without_markers(target) and document.slot(found[0]).name in LINK_FIELDS
 
 
+def has_class(token: Token, name: str) -> bool:
+    """Whether the author gave the link or image that `token` opens this class."""
+    return name in str(token.attrs.get("class", "")).split()
+
+
 def flat(tokens: Iterable[Token]) -> Iterator[Token]:
     """Every token that holds content, those inside paragraphs one by one."""
     for token in tokens:
@@ -224,6 +237,23 @@ def flat(tokens: Iterable[Token]) -> Iterator[Token]:
             if token.type == "inline":
                 continue
         yield token
+
+
+def _doubtful_marks(inline: Sequence[Token]) -> Iterator[str]:
+    ending = f"which means nothing: there are {' and '.join(f'{{.{name}}}' for name in LINK_CLASSES)}."
+    for position, token in enumerate(inline):
+        if token.type != "link_open":
+            continue
+        end = _end(inline, position)
+        written = [f".{name}" for name in str(token.attrs.get("class", "")).split() if name not in LINK_CLASSES]
+        written += [str(name) for name in token.meta.get("insecure_attrs", {})]
+        if "width" in token.attrs:
+            written.append("width")
+        behind = inline[end].content if end < len(inline) and inline[end].type == "text" else ""
+        if shown := _BRACES.match(behind):
+            written.append(f"{shown[0]} (which readers see)")
+        for mark in written:
+            yield f"Behind the link to {token.attrs.get('href', '')} stands {mark}, {ending}"
 
 
 def _without_links(tokens: Iterable[Token]) -> Iterator[Token]:
@@ -284,7 +314,7 @@ def _paragraph(inline: Sequence[Token]) -> list[Block] | None:
         elif [token.type for token in parts[position : position + 3]] == ["link_open", "image", "link_close"]:
             blocks.append(Block(BlockKind.IMAGE, tuple(parts[position : position + 2])))
             position += 3
-        elif position == 0 and parts[0].type == "link_open" and parts[0].attrs.get("class") == BUTTON_CLASS:
+        elif position == 0 and parts[0].type == "link_open" and has_class(parts[0], BUTTON_CLASS):
             return [Block(BlockKind.BUTTON, tuple(parts))] if _end(parts, 0) == len(parts) else None
         else:
             return None

@@ -24,7 +24,7 @@ from functools import cache, partial
 from django.db import InterfaceError, InternalError, OperationalError, connection, transaction
 from django.db.models.functions import Now
 
-from newsletter import deliveries, message, rates, rendering, tracking, transports, variants, warming
+from newsletter import deliveries, message, rates, rendering, tracking, transports, utm, variants, warming
 from newsletter.content import IssueContent, TrackingMode
 from newsletter.deliveries import Claimed
 from newsletter.models import Attempt, Batch, Dispatch, DispatchProfile, Variant
@@ -327,7 +327,7 @@ def reader_of(row: Claimed, attempt: Attempt, pinned: _Pinned) -> message.Reader
 
 def _upgrade_url(mode: str, token: str, pinned: _Pinned) -> str:
     """The link that readers pay by, counted like every other."""
-    url = pinned.content.upgrade_url
+    url = utm.tagger(pinned.content)(pinned.content.upgrade_url)
     if mode == TrackingMode.OFF or not tracking.trackable(url):
         return url
     url = tracking.click_url(pinned.dispatch.pk, url)

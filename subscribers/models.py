@@ -50,7 +50,9 @@ class Subscriber(models.Model):
     """A person with an address. The address stands here and nowhere else; erasing a person deletes this row."""
 
     class Tracking(models.TextChoices):
-        NEWSLETTER = "newsletter", "as the newsletter does"
+        NEWSLETTER = "newsletter", "never asked: as the newsletter does"
+        AGREED = "agreed", "one by one: they agreed"
+        ANONYMOUS = "anonymous", "without saying whose it is"
         OFF = "off", "not at all"
 
     public_id = models.BigIntegerField(unique=True, default=random_id, editable=False)
@@ -231,6 +233,7 @@ class ConsentRecord(models.Model):
         SUPPRESSED = "suppressed"
         UNSUPPRESSED = "unsuppressed"
         TRACKING_OFF = "tracking off"
+        TRACKING_ANONYMOUS = "not by name", "tracking, but not by name"
         TRACKING_ON = "tracking on"
         ADDRESS_CHANGED = "address changed"
         EXPORTED = "exported"

@@ -200,3 +200,33 @@ def test_the_first_page_shows_what_is_under_way(admin_client: Client) -> None:
 def test_the_way_to_a_list_names_each_step_once() -> None:
     for model in admin.site._registry:
         assert model._meta.app_config.verbose_name.lower() != model._meta.verbose_name_plural, model
+
+
+def test_web_statistics_are_set_and_the_page_shows_what_a_link_becomes(admin_client: Client) -> None:
+    newsletter = make_newsletter()
+    make_issue(newsletter, number=11)
+    typed = {"utm_source": "{newsletter}", "utm_medium": "email", "utm_campaign": "{newsletter}-{number}"}
+    hosts = "example.org, https://shop.example.net/basket  bücher.example"
+    page = reverse(CHANGE, args=[newsletter.pk])
+    assert admin_client.post(page, form(newsletter, **typed, utm_hosts=hosts)).status_code == 302
+    newsletter.refresh_from_db()
+    assert newsletter.utm_hosts == ["example.org", "shop.example.net", "bücher.example"]
+    shown = admin_client.get(page).content.decode().replace("&amp;", "&")
+    link = "https://example.org/page?a=b&utm_source=weekly&utm_medium=email&utm_campaign=weekly-12#part"
+    assert link in shown
+    assert 'value="example.org shop.example.net bücher.example"' in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("utm_campaign", "{nummer}", "Between braces there may stand"),
+        ("utm_hosts", "example.org not_a_host!", "“not_a_host!” is no host"),
+    ],
+)
+def test_web_statistics_that_cannot_be_used_are_refused(admin_client: Client, name: str, value: str, said: str) -> None:
+    newsletter = make_newsletter()
+    answer = admin_client.post(reverse(CHANGE, args=[newsletter.pk]), form(newsletter, **{name: value}))
+    assert said in answer.content.decode()
+    newsletter.refresh_from_db()
+    assert (newsletter.utm_campaign, newsletter.utm_hosts) == ("", [])

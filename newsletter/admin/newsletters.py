@@ -12,6 +12,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, path, reverse
 
+from newsletter import utm
 from newsletter.admin import base, previews, sample
 from newsletter.content import Profile, ThemeContent
 from newsletter.models import Dispatch, Issue, Newsletter, StandingSection, Theme
@@ -19,11 +20,19 @@ from newsletter.slugs import validate_newsletter_slug
 from subscribers import tiers
 from subscribers.models import Subscription
 
+_UTM_FIELDS = ", ".join(f"{{{name}}} ({what})" for name, what in utm.FIELDS.items())
 SAMPLE_UPGRADE_URL = "https://example.org/membership"
 
 
 class NewsletterForm(forms.ModelForm):  # type: ignore[type-arg]
-    """A newsletter's particulars."""
+    """A newsletter's particulars; the hosts whose links are tagged on one line."""
+
+    utm_hosts = forms.CharField(
+        label="hosts",
+        required=False,
+        widget=base.TextInput,
+        help_text="Only links to these hosts and what is below them, as in example.org; empty: every link.",
+    )
 
     class Meta:
         model = Newsletter
@@ -39,6 +48,11 @@ class NewsletterForm(forms.ModelForm):  # type: ignore[type-arg]
             "postal_address",
             "upgrade_url",
             "tracking",
+            "ask_first",
+            "utm_source",
+            "utm_medium",
+            "utm_campaign",
+            "utm_hosts",
         )
         # 600 options of a select would take longer to draw than all the rest of the page.
         widgets = {"time_zone": base.TextInput(attrs={"list": "time-zones", "autocomplete": "off"})}
@@ -48,6 +62,16 @@ class NewsletterForm(forms.ModelForm):  # type: ignore[type-arg]
         if self.instance.pk is None:
             # The model's default is for trials on one machine: no mail server elsewhere takes mail from it.
             self.initial["from_address"] = ""
+        self.initial["utm_hosts"] = " ".join(self.instance.utm_hosts)
+
+    def clean_utm_hosts(self) -> list[str]:
+        """The hosts; an address that was pasted whole counts for its host."""
+        given = self.cleaned_data["utm_hosts"].replace(",", " ").replace(";", " ").split()
+        hosts = [utm.host_of(word) for word in given]
+        for word, host in zip(given, hosts, strict=True):
+            if not host:
+                raise forms.ValidationError(f"“{word}” is no host: write it like example.org.")
+        return list(dict.fromkeys(hosts))
 
     def clean_slug(self) -> str:
         """A slug that is no other page's path."""
@@ -117,7 +141,14 @@ class NewsletterAdmin(base.ModelAdmin[Newsletter]):
     fieldsets = (
         (None, {"fields": ("name", "slug", "description", "language", "time_zone")}),
         ("Sender", {"fields": ("from_name", "from_address", "reply_to", "postal_address")}),
-        ("Readers", {"fields": ("tracking", "upgrade_url")}),
+        ("Readers", {"fields": ("tracking", "ask_first", "upgrade_url")}),
+        (
+            "Web statistics",
+            {
+                "fields": ("utm_source", "utm_medium", "utm_campaign", "utm_hosts", "tagged_link"),
+                "description": f"What links say to your own web statistics (UTM). In a value may stand {_UTM_FIELDS}.",
+            },
+        ),
     )
 
     @admin.display(description="sender")
@@ -125,9 +156,18 @@ class NewsletterAdmin(base.ModelAdmin[Newsletter]):
         """The From header."""
         return f"{row.sender_name} <{row.from_address}>"
 
+    @admin.display(description="a link becomes")
+    def tagged_link(self, row: Newsletter) -> str:
+        """An address of the newsletter's own as its next issue would lead to it."""
+        host = row.utm_hosts[0] if row.utm_hosts else "example.org"
+        latest = Issue.objects.filter(newsletter=row.pk, number__isnull=False).order_by("-number").first()
+        number = latest.number + 1 if latest and latest.number else 1
+        content = row.content(number=number, title="The title", subject="", preheader="", sections=())
+        return utm.tagger(content)(f"https://{host}/page?a=b#part")
+
     def get_readonly_fields(self, request: HttpRequest, obj: Newsletter | None = None) -> tuple[str, ...]:
-        """The slug, once it stands in links that readers keep."""
-        return ("slug",) if obj else ()
+        """What a link becomes, and the slug once it stands in links that readers keep."""
+        return ("tagged_link", *(("slug",) if obj else ()))
 
     def get_prepopulated_fields(self, request: HttpRequest, obj: Newsletter | None = None) -> dict[str, Any]:
         """The slug is made of the name while the newsletter is new."""

@@ -12,7 +12,8 @@ from django.core.validators import RegexValidator, URLValidator
 from django.db import models
 from django.db.models.functions import Now
 
-from newsletter.content import IssueContent, SectionContent, ThemeContent, TrackingMode, clean_line
+from newsletter import utm
+from newsletter.content import IssueContent, SectionContent, ThemeContent, TrackingMode, UtmContent, clean_line
 from subscribers import addresses
 
 COLOUR = RegexValidator(r"^#[0-9a-fA-F]{6}\Z", "Write a colour like #0b57d0.")
@@ -37,6 +38,13 @@ def validate_time_zone(value: str) -> None:
         zoneinfo.ZoneInfo(value)
     except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError) as error:
         raise ValidationError("Name a time zone like Europe/Berlin.") from error
+
+
+def validate_utm(value: str) -> None:
+    """Refuse a UTM value of more than one line, or with a field that there is not."""
+    validate_line(value)
+    if wrong := utm.problem(value):
+        raise ValidationError(wrong)
 
 
 class WebAddressField(models.URLField):  # type: ignore[type-arg]
@@ -74,6 +82,27 @@ class Newsletter(models.Model):
     )
     upgrade_url = WebAddressField(blank=True, help_text="Where a reader gets a higher tier.")
     tracking = models.CharField(max_length=10, choices=Tracking, default=Tracking.ANONYMOUS)
+    ask_first = models.BooleanField(
+        "only who agreed",
+        default=False,
+        help_text="With individual tracking: readers who were never asked are counted without saying whose it is.",
+    )
+    utm_source = models.CharField(
+        "source", max_length=100, blank=True, validators=[validate_utm], help_text="utm_source; empty: not added."
+    )
+    utm_medium = models.CharField(
+        "medium", max_length=100, blank=True, validators=[validate_utm], help_text="utm_medium, as a rule: email."
+    )
+    utm_campaign = models.CharField(
+        "campaign",
+        max_length=200,
+        blank=True,
+        validators=[validate_utm],
+        help_text="utm_campaign, like {newsletter}-{number}.",
+    )
+    utm_hosts = models.JSONField(
+        "hosts", default=list, blank=True, help_text="Only links to these hosts and what is below them; empty: all."
+    )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     def __str__(self) -> str:
@@ -99,6 +128,7 @@ class Newsletter(models.Model):
             from_name=self.sender_name,
             from_address=_as_sent(self.from_address),
             reply_to=_as_sent(self.reply_to),
+            utm=UtmContent(self.utm_source, self.utm_medium, self.utm_campaign, tuple(self.utm_hosts)),
             theme=theme or (saved.content() if saved else ThemeContent()),
             **fields,
         )

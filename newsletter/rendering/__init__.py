@@ -14,12 +14,12 @@ from typing import Any
 
 from django.utils import translation
 
-from newsletter import fields, gate
+from newsletter import fields, gate, utm
 from newsletter.content import IssueContent, TrackingMode, clean_line
 from newsletter.rendering import preheader, sizes, templates
 from newsletter.rendering.mail import Mail
 from newsletter.rendering.page import DELIVERY_TOKEN, Page
-from newsletter.rendering.reading import Reading, everything, read, without_upgrade
+from newsletter.rendering.reading import Reading, doubtful_marks, everything, read, without_upgrade
 from newsletter.rendering.templates import RenderingError
 from newsletter.rendering.text import passages
 
@@ -87,7 +87,8 @@ def render(
 
     `link` turns a web address into a tracked one: complete under ANONYMOUS tracking, under INDIVIDUAL the part before
     the delivery's token; likewise `pixel_url`. A ValueError of `link` leaves that address untracked, with a warning.
-    Without `link`, with tracking OFF, and on the web, links stay as they are. `for_reader` is False for a page that is
+    Without `link`, with tracking OFF, and on the web, links are not tracked; on the web they say nothing of the issue
+    either. `for_reader` is False for a page that is
     nobody's own: it has no links to leave or to choose. Raises RenderingError where a merge field, the theme or a
     template is wrong.
     """
@@ -96,7 +97,9 @@ def render(
         raise RenderingError(reading.errors[0])
     issue = view.issue
     on_web = medium == Medium.WEB
-    page = Page(issue, tracking, None if on_web else link, for_reader)
+    page = Page(issue, tracking, None if on_web else link, for_reader, str if on_web else utm.tagger(issue))
+    for sentence in doubtful_marks(reading):
+        page.warn(sentence)
     with translation.override(issue.language):
         subject = page.slots.shield(clean_line(issue.subject or issue.title))
         title = page.slots.shield(clean_line(issue.title or issue.subject or issue.newsletter_name))

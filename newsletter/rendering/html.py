@@ -12,7 +12,7 @@ from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
 
-from newsletter.markdown import OPTIONS, Document
+from newsletter.markdown import OPTIONS, UNTRACKED_CLASS, Document
 from newsletter.rendering.highlighting import highlight
 from newsletter.rendering.page import Page
 from newsletter.rendering.theme import is_dark
@@ -39,8 +39,8 @@ _SCHEMES = {"http", "https", "mailto", "tel", "sms"}
 
 # nh3 writes attributes as name="value", so these find them reliably in what it gives back.
 _BETWEEN = r'(?:\s[\w-]+="[^"]*")*?'
-_LINK = re.compile(rf'<a({_BETWEEN}) href="([^"]*)"')
-_DEAD_LINK = re.compile(r"<a(?: title=\"[^\"]*\")?>(.*?)</a>", re.DOTALL)
+_LINK = re.compile(rf"<a({_BETWEEN})>")
+_DEAD_LINK = re.compile(r"<a>(.*?)</a>", re.DOTALL)
 _IMAGE = re.compile(rf"<img({_BETWEEN})\s*/?>")
 _ATTRIBUTE = re.compile(r'\s([\w-]+)="([^"]*)"')
 _CHECKBOX = 'class="task-list-item-checkbox"'
@@ -139,6 +139,7 @@ def sanitised(html: str) -> str:
         html,
         tags=_TAGS,
         attributes=_ATTRIBUTES,
+        allowed_classes={"a": {UNTRACKED_CLASS}},
         filter_style_properties=_STYLES,
         url_schemes=_SCHEMES,
         link_rel=None,
@@ -156,8 +157,12 @@ def fragment(document: Document, tokens: Sequence[Token], page: Page, outline: O
 
 
 def _link(match: re.Match[str], page: Page) -> str:
-    href = page.href(unescape(match[2]))
-    return f'<a{match[1]} href="{escape(href)}"' if href else "<a"
+    given = {name: unescape(value) for name, value in _ATTRIBUTE.findall(match[1])}
+    href = page.href(given.get("href", ""), untracked="class" in given) if "href" in given else ""
+    if not href:
+        return "<a>"
+    title = f' title="{escape(given["title"])}"' if "title" in given else ""
+    return f'<a href="{escape(href)}"{title}>'
 
 
 def _image(match: re.Match[str], page: Page) -> str:

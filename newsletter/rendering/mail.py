@@ -13,7 +13,7 @@ from markdown_it.token import Token
 
 from newsletter import mjml
 from newsletter.content import IssueContent, clean_line, clean_text
-from newsletter.markdown import Block, BlockKind, Document
+from newsletter.markdown import UNTRACKED_CLASS, Block, BlockKind, Document, has_class
 from newsletter.rendering import preheader, sizes
 from newsletter.rendering.html import Outline, fragment
 from newsletter.rendering.page import Page
@@ -187,18 +187,19 @@ class _Html:
         given = str(token.attrs.get("width", ""))
         widest = self.page.issue.theme.width - 2 * _SIDE_PADDING
         width = min(int(given), widest) if given.isdigit() and int(given) > 0 else widest
-        link = str(block.tokens[0].attrs.get("href", "")) if len(block.tokens) > 1 else ""
-        return self._fill("image", src=source, alt=alt, width=width, href=self._href(document, link) if link else "")
+        href = self._href(document, block.tokens[0]) if len(block.tokens) > 1 else ""
+        return self._fill("image", src=source, alt=alt, width=width, href=href)
 
     def _button(self, document: Document, block: Block, outline: Outline) -> SafeString:
         label = self._safe(document, block.tokens[1:-1], outline)
-        href = self._href(document, str(block.tokens[0].attrs.get("href", "")))
+        href = self._href(document, block.tokens[0])
         if not href:
             return self._fill("text", html=format_html("<p>{}</p>", label))
         return self._fill("button", label=label, href=href)
 
-    def _href(self, document: Document, target: str) -> str:
-        return self.page.href(document.with_slots(target, self.page.slots))
+    def _href(self, document: Document, link: Token) -> str:
+        target = document.with_slots(str(link.attrs.get("href", "")), self.page.slots)
+        return self.page.href(target, untracked=has_class(link, UNTRACKED_CLASS)) if target else ""
 
     def _safe(self, document: Document, tokens: Sequence[Token], outline: Outline) -> SafeString:
         return mark_safe(fragment(document, tokens, self.page, outline))  # noqa: S308 - sanitised by nh3

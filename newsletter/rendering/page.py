@@ -24,6 +24,7 @@ class Page:
     tracking: TrackingMode
     link: Callable[[str], str] | None
     for_reader: bool
+    tag: Callable[[str], str] = str  # adds what tells the author's web statistics where a visitor came from
     slots: fields.SlotTable = field(default_factory=fields.SlotTable)
     links: dict[str, None] = field(default_factory=dict)
     warnings: dict[str, None] = field(default_factory=dict)
@@ -43,11 +44,12 @@ class Page:
             return ""
         return self.slots.marker(fields.Slot(name))
 
-    def href(self, target: str) -> str:
+    def href(self, target: str, *, untracked: bool = False) -> str:
         """Where a link to `target` (an address, or the marker of a merge field) leads; empty where it can lead nowhere.
 
-        Web addresses go through `link`, with the delivery's token at the end when readers are tracked one by one. What
-        `link` refuses with a ValueError stays as it is, with a warning.
+        Web addresses go through `tag`, then through `link`, with the delivery's token at the end when readers are
+        tracked one by one. What `link` refuses with a ValueError is not tracked, with a warning. An `untracked` one
+        goes through neither.
         """
         found = fields.indexes(target)
         if found:
@@ -59,6 +61,9 @@ class Page:
         if not _is_on_the_web(target):
             self.warn(f"The link to {target} leads nowhere in a mail; write its whole address, with https://.")
             return ""
+        if untracked:
+            return target
+        target = self.tag(target)
         if self.link is None or self.tracking == TrackingMode.OFF:
             return target
         try:

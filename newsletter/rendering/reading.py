@@ -70,6 +70,13 @@ def without_upgrade(reading: Reading, issue: IssueContent) -> list[str]:
     ]
 
 
+def doubtful_marks(reading: Reading) -> list[str]:
+    """A sentence for each mark behind a link that means nothing here, with its place."""
+    documents = [(_place(section), part) for section in reading.sections for part in (section.heading, section.body)]
+    documents.append(("The footer", reading.footer))
+    return [f"{place}: {said}" for place, part in documents if part for said in part.doubtful_marks()]
+
+
 def everything(issue: IssueContent) -> gate.View:
     """All sections of an issue, seen and locked: what some reader or other gets. For checks, never for a reader."""
     locked = tuple(LockedSection(section.heading) for section in issue.sections)

@@ -15,7 +15,7 @@ from html.parser import HTMLParser
 
 from markdown_it.tree import SyntaxTreeNode
 
-from newsletter.markdown import Document
+from newsletter.markdown import UNTRACKED_CLASS, Document
 from newsletter.rendering.html import checkbox, sanitised
 from newsletter.rendering.page import Page
 
@@ -168,7 +168,7 @@ class _Inline(HTMLParser):
         self.out: list[str] = []
         self.addresses: list[str] = []
         self.unseen = 0
-        self.open_links: list[tuple[str, int]] = []
+        self.open_links: list[tuple[str, int, bool]] = []
 
     def write(self, nodes: Sequence[SyntaxTreeNode]) -> None:
         for node in nodes:
@@ -201,7 +201,7 @@ class _Inline(HTMLParser):
             case "link":
                 start = len(self.out)
                 self.write(node.children)
-                self._link(str(node.attrs.get("href", "")), start)
+                self._link(str(node.attrs.get("href", "")), start, _is_untracked(str(node.attrs.get("class", ""))))
             case _:
                 self.write(node.children)
 
@@ -216,7 +216,7 @@ class _Inline(HTMLParser):
         elif tag in _BREAKS:
             self.out.append("\n")
         elif tag == "a" and "href" in given:
-            self.open_links.append((given["href"], len(self.out)))
+            self.open_links.append((given["href"], len(self.out), _is_untracked(given.get("class", ""))))
         elif tag == "img":
             self._image(given.get("alt", ""))
         elif tag == "input":
@@ -232,9 +232,9 @@ class _Inline(HTMLParser):
         if alt.strip():
             self.out.append(f"[{self.document.with_slots(alt.strip(), self.page.slots)}]")
 
-    def _link(self, target: str, start: int) -> None:
+    def _link(self, target: str, start: int, untracked: bool) -> None:
         """Notes the address of the link whose label is what was written from `start` on."""
-        address = self.page.href(self.document.with_slots(target, self.page.slots))
+        address = self.page.href(self.document.with_slots(target, self.page.slots), untracked=untracked)
         label = "".join(self.out[start:]).strip()
         if not address or address.startswith("#"):
             return
@@ -242,6 +242,10 @@ class _Inline(HTMLParser):
             return
         self.addresses.append(address)
         self.out.append(f"\ue002{len(self.addresses) - 1}\ue003")
+
+
+def _is_untracked(classes: str) -> bool:
+    return UNTRACKED_CLASS in classes.split()
 
 
 def _wrapped(text: str, width: int) -> list[str]:
