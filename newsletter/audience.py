@@ -13,6 +13,7 @@ from django.db.models import Case, Count, F, QuerySet, Value, When
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from newsletter import allowed
 from newsletter.content import TrackingMode
 from newsletter.models import Batch, Delivery, Dispatch, DispatchProfile, Newsletter
 from subscribers.models import FREE_LEVEL, Membership, Subscriber, Subscription, exclusion
@@ -25,10 +26,16 @@ class SumsDisagree(RuntimeError):
 def candidates(newsletter: Newsletter) -> QuerySet[Subscription, Any]:
     """Everyone with a subscription to `newsletter`: subscriber_id, exclusion ("" where mail may go), muted, text_only
     and tracking, the last three being the reader's profile but for the tier."""
-    tracking: Any = Value(TrackingMode.OFF.value)
-    if newsletter.tracking != Newsletter.Tracking.OFF:
-        off = When(subscriber__tracking=Subscriber.Tracking.OFF, then=Value(TrackingMode.OFF.value))
-        tracking = Case(off, default=Value(newsletter.tracking))
+    tracking = Case(
+        *(
+            When(
+                subscriber__tracking=choice,
+                then=Value(allowed.tracking(newsletter.tracking, newsletter.ask_first, choice).value),
+            )
+            for choice in Subscriber.Tracking
+        ),
+        default=Value(TrackingMode.OFF.value),
+    )
     return (
         Subscription.objects.filter(newsletter=newsletter)
         .annotate(

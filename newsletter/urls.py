@@ -26,6 +26,7 @@ urlpatterns = [
     path("a/<str:token>/address", account.change_address, name="change-address"),
     path("a/<str:token>/erase", account.erase, name="erase"),
     path("account", account.ask, name="account"),
+    path(".well-known/gpc.json", public.global_privacy_control, name="gpc"),
     path("webhooks/<str:provider>/", incoming.provider_events, name="provider-events"),
     path("favicon.ico", public.icon, name="icon"),
 ]

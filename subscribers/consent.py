@@ -6,6 +6,7 @@ Lowest layer beside the models. Each change is one conditional UPDATE and leaves
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
@@ -30,6 +31,7 @@ Status = Subscription.Status
 _BOUNCES = (Suppression.Reason.HARD_BOUNCE, Suppression.Reason.SOFT_BOUNCE)
 LIFTED_BY_CONFIRMING = (Suppression.Reason.COMPLAINT, Suppression.Reason.ERASED, *_BOUNCES)
 LIFTED_BY_OPERATORS = (Suppression.Reason.MANUAL, *_BOUNCES)
+ASK_AGAIN_AFTER = timedelta(days=183)  # six months
 
 
 @dataclass(frozen=True)
@@ -196,13 +198,33 @@ def choose_sections(subscription: Subscription, *, muted: Iterable[int]) -> None
     subscription.save(update_fields=["muted"])
 
 
-def choose_tracking(subscriber: Subscriber, *, tracking: Subscriber.Tracking, source: str) -> None:
-    """Whether opens and clicks of this reader may be noted; it counts for mail already sent too."""
-    changed = Subscriber.objects.filter(pk=subscriber.pk).exclude(tracking=tracking).update(tracking=tracking)
+# What is noted of a choice of tracking, and the only actions by which such a choice is made.
+TRACKING_ACTIONS = {
+    Subscriber.Tracking.OFF: Action.TRACKING_OFF,
+    Subscriber.Tracking.ANONYMOUS: Action.TRACKING_ANONYMOUS,
+    Subscriber.Tracking.AGREED: Action.TRACKING_ON,
+    Subscriber.Tracking.NEWSLETTER: Action.TRACKING_ON,
+}
+
+
+def choose_tracking(
+    subscriber: Subscriber, *, tracking: Subscriber.Tracking, source: str, evidence: Evidence = Evidence()
+) -> None:
+    """How far opens and clicks of this reader may be noted; it counts for mail already sent too."""
+    with transaction.atomic():
+        changed = Subscriber.objects.filter(pk=subscriber.pk).exclude(tracking=tracking).update(tracking=tracking)
+        if changed:
+            record(subscriber, None, TRACKING_ACTIONS[tracking], source, evidence)
     subscriber.tracking = tracking
-    if changed:
-        off = tracking == Subscriber.Tracking.OFF
-        record(subscriber, None, Action.TRACKING_OFF if off else Action.TRACKING_ON, source)
+
+
+def may_ask_about_tracking(subscriber: Subscriber) -> bool:
+    """Whether to ask this reader for their consent to tracking: not who agreed, nor who decided within ASK_AGAIN_AFTER
+    (CNIL, deliberation 2026-042)."""
+    if subscriber.tracking == Subscriber.Tracking.AGREED:
+        return False
+    decided = ConsentRecord.objects.filter(subscriber=subscriber, action__in=set(TRACKING_ACTIONS.values()))
+    return not decided.filter(at__gt=Now() - ASK_AGAIN_AFTER).exists()
 
 
 def suppress(

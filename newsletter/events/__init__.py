@@ -11,11 +11,13 @@
 Each hit is stored raw, as often as it comes; beside that a delivery notes its first open, click and unsubscribe, and a
 tally counts. Opens and clicks are stored only as far as the newsletter's tracking and the reader's own choice allow
 now, whatever they allowed when the mail was sent: not at all, without saying whose they are, or with the delivery.
+What comes with Global Privacy Control or Do Not Track is counted without saying whose it is, and without its agent and
+network, whatever is allowed.
 """
 
 from __future__ import annotations
 
-from newsletter.events.reading import AGENT_LENGTH, NETWORK_BITS, Hit, hit_of
+from newsletter.events.reading import AGENT_LENGTH, NETWORK_BITS, Hit, asks_for_privacy, hit_of
 from newsletter.events.rejudging import judge_late, judge_stored
 from newsletter.events.writing import Kind, entry_of, record, take_back_unsubscribe, write_hits
 
@@ -24,6 +26,7 @@ __all__ = [
     "NETWORK_BITS",
     "Hit",
     "Kind",
+    "asks_for_privacy",
     "entry_of",
     "hit_of",
     "judge_late",

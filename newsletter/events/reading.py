@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 AGENT_LENGTH = 300
 NETWORK_BITS = {4: 24, 6: 48}
 
-# A header where a client says that nobody asked yet, as the server hands it on.
+# Headers where a client says that it wants nobody to know whose request it is: Global Privacy Control
+# (https://www.w3.org/TR/gpc/) and, older, Do Not Track.
+_PRIVACY_HEADERS = ("HTTP_SEC_GPC", "HTTP_DNT")
+# Headers where a client says that nobody asked yet, as the server hands them on.
 _PREFETCH_HEADERS = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_MOZ")
 
 
@@ -28,6 +31,12 @@ class Hit:
     agent: str = ""
     network: str = ""
     prefetch: bool = False
+    private: bool = False  # the client wants nobody to know whose request it is
+
+
+def asks_for_privacy(request: HttpRequest) -> bool:
+    """Whether the client sends Global Privacy Control or Do Not Track."""
+    return any(request.META.get(name, "").strip() == "1" for name in _PRIVACY_HEADERS)
 
 
 def hit_of(request: HttpRequest) -> Hit:
@@ -37,6 +46,7 @@ def hit_of(request: HttpRequest) -> Hit:
         agent=clean_line(request.META.get("HTTP_USER_AGENT", ""))[:AGENT_LENGTH],
         network=_network(request),
         prefetch=any("prefetch" in request.META.get(name, "").lower() for name in _PREFETCH_HEADERS),
+        private=asks_for_privacy(request),
     )
 
 

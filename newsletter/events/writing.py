@@ -11,7 +11,8 @@ from typing import Any
 
 from django.db import transaction
 
-from newsletter import judging
+from newsletter import allowed, judging
+from newsletter.content import TrackingMode
 from newsletter.events import storing
 from newsletter.events.reading import Hit
 from newsletter.intake import new_key
@@ -29,10 +30,9 @@ class _Mail:
 
     dispatch: int
     newsletter: int
-    newsletter_tracking: str
+    allowed: TrackingMode
     delivery: int | None = None
     subscriber: int | None = None
-    subscriber_tracking: str = ""
     sent_at: dt.datetime | None = None
 
 
@@ -60,6 +60,7 @@ def entry_of(
     }
     if hit:
         entry |= {"method": hit.method, "agent": hit.agent, "network": hit.network, "prefetch": hit.prefetch}
+        entry["private"] = hit.private
     return {name: value for name, value in entry.items() if value}
 
 
@@ -76,7 +77,10 @@ def write_hits(entries: Sequence[dict[str, Any]]) -> int:
             _row(entry, deliveries.get(entry.get("delivery")) or dispatches.get(entry.get("dispatch")))
             for entry in entries
         )
-        return len(storing.store(_judged([row for row in rows if row is not None])))
+        judged = _judged([row for row in rows if row is not None])
+        # What says whose request it was serves to judge it, and is not stored where the client asks that nobody knows.
+        private = {uuid.UUID(entry["key"]) for entry in entries if entry.get("private")}
+        return len(storing.store([replace(row, agent="", network="") if row.key in private else row for row in judged]))
 
 
 def record(
@@ -114,12 +118,10 @@ def _row(entry: dict[str, Any], mail: _Mail | None) -> storing.Row | None:
     subscriber = mail.subscriber if mail and mail.subscriber else entry.get("subscriber")
     delivery = mail.delivery if mail else None
     if kind != Kind.UNSUBSCRIBE:
-        if mail is None or mail.newsletter_tracking == Newsletter.Tracking.OFF:
-            return None
-        if mail.subscriber_tracking == Subscriber.Tracking.OFF:
+        if mail is None or mail.allowed == TrackingMode.OFF:
             return None
         # An erased reader's hits count for the issue and say no more whose they are.
-        if mail.newsletter_tracking == Newsletter.Tracking.ANONYMOUS or mail.subscriber is None:
+        if mail.allowed == TrackingMode.ANONYMOUS or mail.subscriber is None or entry.get("private"):
             delivery = subscriber = None
     at = dt.datetime.fromtimestamp(entry["at"], dt.UTC)
     sent_at = mail.sent_at if mail and delivery else None
@@ -171,13 +173,14 @@ def _mails(ids: Iterable[int | None]) -> dict[int | None, _Mail]:
         "dispatch_id",
         "dispatch__newsletter_id",
         "dispatch__newsletter__tracking",
+        "dispatch__newsletter__ask_first",
         "subscriber__pk",
         "subscriber__tracking",
         "settled_at",
     )
     return {
-        pk: _Mail(dispatch, newsletter, newsletter_tracking, pk, subscriber, subscriber_tracking or "", settled_at)
-        for pk, dispatch, newsletter, newsletter_tracking, subscriber, subscriber_tracking, settled_at in rows
+        pk: _Mail(dispatch, newsletter, allowed.tracking(mode, ask_first, choice or ""), pk, subscriber, settled_at)
+        for pk, dispatch, newsletter, mode, ask_first, subscriber, choice, settled_at in rows
     }
 
 
@@ -187,4 +190,4 @@ def _dispatches(ids: Iterable[int | None]) -> dict[int | None, _Mail]:
     if not wanted:
         return {}
     rows = Dispatch.objects.filter(pk__in=wanted).values_list("pk", "newsletter_id", "newsletter__tracking")
-    return {pk: _Mail(pk, newsletter, tracking) for pk, newsletter, tracking in rows}
+    return {pk: _Mail(pk, newsletter, TrackingMode(mode)) for pk, newsletter, mode in rows}

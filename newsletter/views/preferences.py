@@ -5,6 +5,7 @@ What needs more than that is sent to the address itself, by a one-time link.
 
 from __future__ import annotations
 
+import hashlib
 from datetime import timedelta
 from typing import Any, cast
 
@@ -16,11 +17,12 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_http_methods
 
-from newsletter import tracking
-from newsletter.models import StandingSection
+from newsletter import allowed, events, tracking
+from newsletter.content import TrackingMode
+from newsletter.models import Newsletter, StandingSection
 from newsletter.views import leaving, readers
-from newsletter.views.pages import page, private
-from newsletter.views.posting import from_our_pages
+from newsletter.views.pages import language_of, page, private
+from newsletter.views.posting import evidence_of, from_our_pages
 from subscribers import account, consent
 from subscribers.models import Subscriber, Subscription
 
@@ -33,6 +35,18 @@ NOTICES = {
     "left": _("You have left. No more issues will come."),
     "left_all": _("You have left every newsletter of this site."),
     "link": _("A link is on its way to your address. It works once, within an hour."),
+}
+# How far a reader may be tracked: what the form calls it, and what it means.
+TRACKING = {
+    TrackingMode.INDIVIDUAL: (
+        _("Note which issues I open and which links I follow"),
+        _("It shows the author what is read."),
+    ),
+    TrackingMode.ANONYMOUS: (
+        _("Count without saying that it was me"),
+        _("How often an issue was opened and a link followed."),
+    ),
+    TrackingMode.OFF: (_("Do not count me"), _("No opening and no click of yours is noted.")),
 }
 # How long a break may be, by what the form says; None is until the reader resumes.
 BREAKS = {
@@ -49,7 +63,9 @@ class Choices(forms.Form):
     offered = forms.TypedMultipleChoiceField(coerce=int, required=False)
     sections = forms.TypedMultipleChoiceField(coerce=int, required=False)
     text_only = forms.BooleanField(required=False)
-    tracking = forms.BooleanField(required=False)
+    tracking = forms.TypedChoiceField(
+        choices=[(mode, "") for mode in TrackingMode], coerce=TrackingMode, required=False
+    )
 
     def __init__(self, data: Any, *, sections: list[StandingSection]) -> None:
         super().__init__(data)
@@ -77,7 +93,8 @@ def preferences(request: HttpRequest, token: str) -> HttpResponse:
         "subscription": subscription,
         "sections": [(section, section.pk not in muted) for section in sections],
         "text_only": reader.subscriber.text_only,
-        "tracking": reader.subscriber.tracking != Subscriber.Tracking.OFF,
+        "tracking": _tracking_choices(reader),
+        "private": events.asks_for_privacy(request),
         "breaks": [(days, title) for days, (title, _length) in BREAKS.items()],
         "others": _others(reader),
         "notice": NOTICES.get(request.GET.get("done", "")),
@@ -85,6 +102,24 @@ def preferences(request: HttpRequest, token: str) -> HttpResponse:
     }
     status = 400 if request.method == "POST" else 200
     return private(page("preferences", context, newsletter=reader.newsletter, status=status))
+
+
+def _tracking_choices(reader: readers.Reader) -> list[tuple[object, ...]]:
+    """How far this reader may be tracked, the least last: each mode that the newsletter knows, whether it is the one
+    that holds now, and what it means."""
+    assert reader.subscriber is not None  # noqa: S101 - asked before
+    now = _tracking_now(reader, reader.subscriber)
+    own = TrackingMode(reader.newsletter.tracking) if reader.newsletter else TrackingMode.INDIVIDUAL
+    offered = [mode for mode in TRACKING if mode != TrackingMode.INDIVIDUAL or own == TrackingMode.INDIVIDUAL]
+    return [(mode, mode == now, *TRACKING[mode]) for mode in offered]
+
+
+def _tracking_now(reader: readers.Reader, subscriber: Subscriber) -> TrackingMode:
+    """The mode that the page shows as chosen. A newsletter that tracks nobody does not speak for the site's others."""
+    if subscriber.tracking == Subscriber.Tracking.OFF:
+        return TrackingMode.OFF
+    mode = allowed.tracking_of(subscriber, reader.newsletter) if reader.newsletter else TrackingMode.ANONYMOUS
+    return TrackingMode.ANONYMOUS if mode == TrackingMode.OFF else mode
 
 
 def _others(reader: readers.Reader) -> list[tuple[Subscription, str]]:
@@ -138,16 +173,26 @@ def _save(
     if not form.is_valid() or reader.subscriber is None:
         return ""
     chosen = form.cleaned_data
-    tracking = Subscriber.Tracking.NEWSLETTER if chosen["tracking"] else Subscriber.Tracking.OFF
+    mode = chosen["tracking"]
     with transaction.atomic():
         if subscription:
             # A section that is newer than the page stays as it is.
             muted = (subscription.muted_sections | set(chosen["offered"])) - set(chosen["sections"])
             consent.choose_sections(subscription, muted=muted & {section.pk for section in sections})
-        consent.choose_tracking(reader.subscriber, tracking=tracking, source=SOURCE)
+        # What stood there before is nobody's word: a choice is one that differs.
+        if mode and mode != _tracking_now(reader, reader.subscriber):
+            evidence = evidence_of(request, text_version=_tracking_version(reader.newsletter))
+            consent.choose_tracking(reader.subscriber, tracking=allowed.CHOICES[mode], source=SOURCE, evidence=evidence)
         reader.subscriber.text_only = chosen["text_only"]
         reader.subscriber.save(update_fields=["text_only"])
     return "saved"
+
+
+def _tracking_version(newsletter: Newsletter | None) -> str:
+    """A hash by which the words of the choice are recognised later."""
+    with language_of(newsletter):
+        words = [str(part) for pair in TRACKING.values() for part in pair]
+        return hashlib.sha256("\n".join(words).encode()).hexdigest()
 
 
 def _leave_all(request: HttpRequest, reader: readers.Reader) -> None:

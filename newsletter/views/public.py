@@ -6,7 +6,7 @@ from datetime import date
 from zoneinfo import ZoneInfo
 
 from django.core.paginator import Paginator
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.templatetags.static import static
 from django.views.decorators.cache import cache_control
@@ -59,6 +59,13 @@ def theme(request: HttpRequest, slug: str) -> HttpResponse:
     found = get_object_or_404(Newsletter, slug=slug)
     row = Theme.objects.filter(newsletter=found).first()
     return HttpResponse(theming.stylesheet(row.content() if row else ThemeContent()), content_type="text/css")
+
+
+@require_safe
+@cache_control(public=True, max_age=86400)
+def global_privacy_control(request: HttpRequest) -> HttpResponseBase:
+    """That this site heeds Global Privacy Control: https://www.w3.org/TR/gpc/, section "GPC Support Resource"."""
+    return JsonResponse({"gpc": True, "lastUpdate": "2026-11-27"})
 
 
 @require_safe

@@ -22,7 +22,7 @@ from newsletter.models import Newsletter
 from newsletter.views.pages import NotFound, language_of, page, private
 from newsletter.views.posting import evidence_of, from_our_pages, slow_down, too_many
 from subscribers import addresses, consent, subscribing
-from subscribers.models import ConsentRecord, Subscription
+from subscribers.models import ConsentRecord, Subscriber, Subscription
 
 
 class AddressField(forms.CharField):
@@ -58,7 +58,7 @@ def words(newsletter: Newsletter) -> list[str]:
     ]
     match newsletter.tracking:
         case Newsletter.Tracking.INDIVIDUAL:
-            said.append(_("We note which issues you open and which links you follow; you can switch that off."))
+            said.append(_("We count openings and clicks. Before we note which are yours, we ask you when you confirm."))
         case Newsletter.Tracking.ANONYMOUS:
             said.append(_("We count openings and clicks without knowing whose they are."))
     return said
@@ -68,6 +68,25 @@ def words_version(newsletter: Newsletter) -> str:
     """A hash by which the words somebody agreed to are recognised later."""
     with language_of(newsletter):
         return hashlib.sha256("\n".join(words(newsletter)).encode()).hexdigest()
+
+
+def question(newsletter: Newsletter) -> list[str]:
+    """What the tick on the confirmation page agrees to, in the active language: apart from subscribing, and as the
+    answer the tick's label."""
+    return [
+        _("Note which issues I open and which links I follow"),
+        _(
+            "It shows the author what is read. Without the tick you get the same mail, and what you open is counted "
+            "without saying that it was you. It holds for every newsletter of this site; you can change it at any "
+            "time by the preferences in each mail."
+        ),
+    ]
+
+
+def question_version(newsletter: Newsletter) -> str:
+    """A hash by which the words of the question are recognised later."""
+    with language_of(newsletter):
+        return hashlib.sha256("\n".join(question(newsletter)).encode()).hexdigest()
 
 
 def form_context(newsletter: Newsletter, form: SubscribeForm | None = None) -> dict[str, Any]:
@@ -118,9 +137,13 @@ def confirm(request: HttpRequest, token: str) -> HttpResponse:
         chosen = request.POST.getlist("also")
         for each in [requested, *(other for other in others if str(other.pk) in chosen)]:
             _confirm(request, each)
+        if "tracking_asked" in request.POST and _asks(requested):
+            _answer(request, requested)
         return private(HttpResponseRedirect(reverse("confirm", args=[token])))
     if subscribing.would_change(requested):
-        return private(page("confirm", {"token": token, "others": others}, newsletter=newsletter))
+        with language_of(newsletter):
+            asked = question(newsletter) if _asks(requested) else None
+        return private(page("confirm", {"token": token, "others": others, "question": asked}, newsletter=newsletter))
     subscription = Subscription.objects.filter(subscriber=requested.subscriber, newsletter=newsletter).first()
     if subscription is None or subscription.status == Subscription.Status.UNSUBSCRIBED or requested.subscriber is None:
         return _over(newsletter)
@@ -131,6 +154,30 @@ def confirm(request: HttpRequest, token: str) -> HttpResponse:
 def _confirm(request: HttpRequest, requested: ConsentRecord) -> None:
     evidence = evidence_of(request, text_version=requested.text_version)
     consent.confirm(requested, source=subscribing.CONFIRMATION, evidence=evidence)
+
+
+def _asks(requested: ConsentRecord) -> bool:
+    """Whether confirming this asks for consent to tracking: only the owner of the address can give it, so it is asked
+    here and not where anybody may type any address."""
+    newsletter, subscriber = requested.newsletter, requested.subscriber
+    if newsletter is None or subscriber is None or newsletter.tracking != Newsletter.Tracking.INDIVIDUAL:
+        return False
+    return consent.may_ask_about_tracking(subscriber)
+
+
+def _answer(request: HttpRequest, requested: ConsentRecord) -> None:
+    """Note the answer to `question`; who wanted no counting at all and does not agree now keeps that."""
+    newsletter, subscriber = requested.newsletter, requested.subscriber
+    assert newsletter is not None  # noqa: S101 - asked before
+    assert subscriber is not None  # noqa: S101
+    agreed = "tracking" in request.POST
+    if agreed or subscriber.tracking != Subscriber.Tracking.OFF:
+        consent.choose_tracking(
+            subscriber,
+            tracking=Subscriber.Tracking.AGREED if agreed else Subscriber.Tracking.ANONYMOUS,
+            source=subscribing.CONFIRMATION,
+            evidence=evidence_of(request, text_version=question_version(newsletter)),
+        )
 
 
 def _over(newsletter: Newsletter | None) -> HttpResponse:
