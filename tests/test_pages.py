@@ -867,6 +867,7 @@ def paths_of(delivery: Delivery) -> dict[str, str]:
         "change-address": f"/a/{link}/address",
         "erase": f"/a/{link}/erase",
         "gpc": "/.well-known/gpc.json",
+        "provider-events": "/webhooks/nobody/",
         "icon": "/favicon.ico",
         "home": "/",
         "newsletter": "/weekly/",
