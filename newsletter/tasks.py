@@ -81,6 +81,8 @@ def tick() -> None:
             for _ in range(turns_at_once):
                 # The next tick sees what is left.
                 take_in.apply_async((channel.value,), expires=2 * TURN_SECONDS, queue=INTAKE)
+        if feedback.any_refused():
+            judge_refused.apply_async(expires=2 * TURN_SECONDS, queue=INTAKE)
     except OperationalError as error:
         logger.warning("The broker did not take a ring, it is rung again later: %s", error)
 
@@ -117,6 +119,12 @@ def take_in(channel: str) -> None:
 
 
 @shared_task
+def judge_refused() -> None:
+    """Judge what was refused while sending."""
+    feedback.take_refused()
+
+
+@shared_task
 def judge_late() -> None:
     """Judge opens and clicks anew together with those that came about the same time. Beat calls it every minute."""
     events.judge_late()
@@ -124,10 +132,11 @@ def judge_late() -> None:
 
 @shared_task
 def tidy() -> None:
-    """End what time ends: pauses, requests that nobody confirmed, links that ran out; tell webhooks of memberships that
-    did, and forget what they were told long ago. Beat calls it every hour."""
+    """End what time ends: pauses, requests that nobody confirmed, links that ran out; look again at soft bounces, tell
+    webhooks of memberships that ended, and forget what they were told long ago. Beat calls it every hour."""
     tidying.tidy()
     scheduling.forget_erased()
+    feedback.review_recent()
     occurring.tell_ended_memberships()
     hooks_tidying.tidy()
 
@@ -179,6 +188,7 @@ def work(stop: threading.Event, *, seconds_between_looks: float = 0.2) -> None:
     tidied = float("-inf")
     judging, judged = Future[None](), float("-inf")
     judging.set_result(None)
+    refusing = judging
     with (
         ThreadPoolExecutor(WORK_THREADS, thread_name_prefix="work") as pool,
         ThreadPoolExecutor(HOOK_THREADS, thread_name_prefix="hooks") as hook_pool,
@@ -191,6 +201,8 @@ def work(stop: threading.Event, *, seconds_between_looks: float = 0.2) -> None:
                 taking_in = {channel: turn for channel, turn in taking_in.items() if not turn.done()}
                 for channel in _coming_back().keys() - taking_in.keys():
                     taking_in[channel] = intake_pool.submit(_run, take_in, channel.value)
+                if refusing.done() and feedback.any_refused():
+                    refusing = pool.submit(_run, judge_refused)
                 if judging.done() and time.monotonic() - judged >= JUDGE_SECONDS:
                     judging, judged = pool.submit(_run, judge_late), time.monotonic()
                 if time.monotonic() - tidied >= TIDY_SECONDS:

@@ -36,7 +36,12 @@ def came_back(verdicts: Mapping[int, int]) -> dict[int, Change]:
     UNCONFIRMED -> FAILED: somebody had it, and sent it back. What is SENT stays so: it was accepted. The rows are
     locked in the order of their ids until the transaction ends, which the caller has begun.
     """
-    rows = Delivery.objects.select_for_update().filter(pk__in=verdicts).order_by("pk").values_list("pk", "verdict")
+    rows = (
+        Delivery.objects.select_for_update(no_key=True)
+        .filter(pk__in=verdicts)
+        .order_by("pk")
+        .values_list("pk", "verdict")
+    )
     changes = {pk: Change(known, verdicts[pk]) for pk, known in rows if (known or 0) < verdicts[pk]}
     settled = When(status=Status.UNCONFIRMED, then=Value(Status.FAILED.value))
     for verdict in Verdict:

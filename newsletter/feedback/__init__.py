@@ -13,6 +13,8 @@ however often, they end in the same rows.
 from __future__ import annotations
 
 from newsletter.feedback.notices import Notice, key_of
+from newsletter.feedback.refusing import any_refused, take_refused
+from newsletter.feedback.softness import review_recent
 from newsletter.feedback.writing import write, write_notices
 
-__all__ = ["Notice", "key_of", "write", "write_notices"]
+__all__ = ["Notice", "any_refused", "key_of", "review_recent", "take_refused", "write", "write_notices"]

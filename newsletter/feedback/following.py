@@ -22,7 +22,6 @@ from newsletter.feedback import softness
 from newsletter.feedback.histories import SOURCE, History, histories_of
 from newsletter.feedback.notices import Kind
 from newsletter.hooks import occurring
-from newsletter.models import Delivery
 from subscribers import consent
 from subscribers.models import Subscriber, Subscription, Suppression
 
@@ -96,10 +95,6 @@ def _leave(facts: Iterable[Fact], histories: dict[int, History]) -> None:
         come_back = history.confirmed_since if fact.kind == Kind.COMPLAINT else history.came_back_since
         newsletters = [fact.newsletter_id] if fact.newsletter_id else read.get(fact.subscriber_id, [])
         leaving |= {(fact.subscriber_id, newsletter) for newsletter in set(newsletters) - come_back(fact.at)}
-    left_by = {fact.delivery_id for fact in left if fact.kind == Kind.UNSUBSCRIBE and fact.delivery_id}
-    for fact in left:
-        if fact.delivery_id in left_by:
-            Delivery.objects.filter(pk=fact.delivery_id, unsubscribed_at=None).update(unsubscribed_at=fact.at)
     occurring.recorded(consent.unsubscribe_all(leaving, source=SOURCE))
 
 

@@ -66,7 +66,7 @@ def review_recent() -> None:
 def lock(people: QuerySet[Subscriber]) -> dict[int, str]:
     """The fingerprints of `people` by id, whose rows are held until the transaction ends: of two batches about one
     reader the second waits here, and then sees what the first one wrote."""
-    return dict(people.select_for_update().order_by("pk").values_list("pk", "fingerprint"))
+    return dict(people.select_for_update(no_key=True).order_by("pk").values_list("pk", "fingerprint"))
 
 
 def _failing(ids: Iterable[int], histories: Mapping[int, History]) -> set[int]:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import logging
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from newsletter import deliveries, tracking
 from newsletter.bounces import redaction
+from newsletter.events import storing
+from newsletter.events.storing import Row
 from newsletter.feedback import following
 from newsletter.feedback.notices import Kind, Notice
-from newsletter.models import Delivery, Event
+from newsletter.models import Delivery
 from subscribers.models import Subscriber
 
 logger = logging.getLogger(__name__)
@@ -25,28 +25,6 @@ logger = logging.getLogger(__name__)
 # Whoever says one of these had the mail.
 _ARRIVED = frozenset({Kind.ACCEPTED, Kind.DELIVERED, Kind.DEFERRED, Kind.COMPLAINT, Kind.UNSUBSCRIBE})
 _VERDICT_OF = {verdict.name.lower(): verdict for verdict in Delivery.Verdict}
-# What each row of the INSERT has; everything else is as the model's defaults have it.
-_COLUMNS = (
-    ("kind", "varchar"),
-    ("at", "timestamptz"),
-    ("key", "uuid"),
-    ("source", "varchar"),
-    ("newsletter_id", "bigint"),
-    ("dispatch_id", "bigint"),
-    ("delivery_id", "bigint"),
-    ("subscriber_id", "bigint"),
-    ("verdict", "varchar"),
-    ("reasons", "varchar"),
-    ("detail", "varchar"),
-)
-_DEFAULTS: dict[str, str | bool] = {
-    "url": "",
-    "method": "",
-    "agent": "",
-    "network": "",
-    "prefetch": False,
-    "judged": Event.Judged.UNKNOWN.value,
-}
 
 
 class _Mail(NamedTuple):
@@ -93,7 +71,7 @@ def write_notices(notices: Iterable[Notice]) -> int:
     by_key = {notice.key: notice for notice in notices}
     with transaction.atomic():
         known = _find(list(by_key.values()))
-        fresh_keys = _insert(known)
+        fresh_keys = storing.store([_row(each) for each in known])
         fresh = [each for each in known if each.notice.key in fresh_keys]
         arrived = {
             each.mail.delivery_id
@@ -188,60 +166,35 @@ def _read(ids: Iterable[int]) -> list[_Mail]:
     return [_Mail(*row) for row in rows]
 
 
-def _insert(known: Sequence[_Known]) -> set[uuid.UUID]:
-    """Write an event for each; the keys of those that are new."""
-    if not known:
-        return set()
-    table = connection.ops.quote_name(Event._meta.db_table)
-    names = [name for name, _ in _COLUMNS]
-    if connection.vendor == "postgresql":
-        parts = ", ".join(f"(value->>{place})::{kind}" for place, (_, kind) in enumerate(_COLUMNS))
-        source = "json_array_elements(%s::json)"
-    else:
-        parts = ", ".join(f"json_extract(value, '$[{place}]')" for place in range(len(_COLUMNS)))
-        source = "json_each(%s)"
-    holes = ", ".join(["%s"] * len(_DEFAULTS))
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            INSERT INTO {table} ({", ".join(names)}, {", ".join(_DEFAULTS)})
-            SELECT {parts}, {holes} FROM {source} WHERE true
-            ON CONFLICT (key) DO NOTHING RETURNING key
-            """,  # noqa: S608 - own names
-            [*_DEFAULTS.values(), json.dumps([_row(each) for each in known])],
-        )
-        return {uuid.UUID(str(key)) for (key,) in cursor.fetchall()}
-
-
-def _row(each: _Known) -> list[Any]:
-    """The values of _COLUMNS, as JSON and the database hold them."""
+def _row(each: _Known) -> Row:
     notice, mail = each.notice, each.mail
-    verdict = Kind.COMPLAINT.value if notice.kind == Kind.COMPLAINT else notice.verdict
-    return [
-        notice.kind.value,
-        _prepared("at", each.at),
-        _prepared("key", notice.key),
-        notice.source[:40],
-        mail.newsletter_id if mail else notice.newsletter_id,
-        mail.dispatch_id if mail else None,
-        mail.delivery_id if mail else None,
-        each.subscriber_id,
-        verdict,
-        notice.cause,
-        _detail(notice, (mail.address or "") if mail else ""),
-    ]
+    return Row(
+        key=notice.key,
+        kind=notice.kind.value,
+        at=each.at,
+        source=notice.source[:40],
+        newsletter_id=mail.newsletter_id if mail else notice.newsletter_id,
+        dispatch_id=mail.dispatch_id if mail else None,
+        delivery_id=mail.delivery_id if mail else None,
+        subscriber_id=each.subscriber_id,
+        verdict=_word(notice),
+        reasons=notice.cause,
+        detail=_detail(notice, (mail.address or "") if mail else ""),
+    )
 
 
-def _prepared(name: str, value: Any) -> str:
-    field: Any = Event._meta.get_field(name)
-    return str(field.get_db_prep_value(value, connection))
+def _word(notice: Notice) -> str:
+    """The verdict as an event has it: a complaint is one too."""
+    return Kind.COMPLAINT.value if notice.kind == Kind.COMPLAINT else notice.verdict
 
 
 def _detail(notice: Notice, address: str) -> str:
     """What the other side said, without the reader's address however it is spelled."""
     if not notice.detail:
         return notice.status
-    said = redaction.without_addresses(notice.detail, (address, address.replace("@", "=")))
+    there = notice.detail.lower()
+    known = [spelled for spelled in (address, address.replace("@", "=")) if spelled and spelled.lower() in there]
+    said = redaction.without_addresses(notice.detail, tuple(known))
     return said if not notice.status or notice.status in said else f"{notice.status} {said}"
 
 
@@ -249,7 +202,7 @@ def _verdicts(known: Iterable[_Known]) -> dict[int, int]:
     """The heaviest verdict that these notices give on each delivery."""
     found: dict[int, int] = {}
     for each in known:
-        word = "complaint" if each.notice.kind == Kind.COMPLAINT else each.notice.verdict
+        word = _word(each.notice)
         if each.mail and word:
             verdict = _VERDICT_OF[word]
             found[each.mail.delivery_id] = max(found.get(each.mail.delivery_id, 0), verdict)
