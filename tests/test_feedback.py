@@ -1,9 +1,8 @@
-"""What comes back of sent mail: written down once, whatever order and however often it comes, with all that follows."""
+"""What comes back of sent mail: written down once, with all that follows for mail and reader."""
 
 from __future__ import annotations
 
 import datetime as dt
-import itertools
 import logging
 import uuid
 from typing import Any
@@ -13,63 +12,14 @@ from django.utils import timezone
 
 from newsletter import bounces, deliveries, feedback, intake, invariants, tracking
 from newsletter.feedback import Notice
-from newsletter.models import Attempt, Batch, Delivery, Event, Newsletter, Occurrence
+from newsletter.models import Batch, Delivery, Event, Occurrence
 from newsletter.transports import Outcome, Result
 from subscribers import consent
 from subscribers.models import ConsentRecord, Subscription, Suppression
+from tests.feeding import is_active, make_delivery, make_notice, put, suppressions, write
 from tests.making import make_dispatch, make_hook, make_newsletter
 
 Kind, Status, Verdict = Event.Kind, Delivery.Status, Delivery.Verdict
-Reason = Suppression.Reason
-
-_count = itertools.count()
-EVIDENCE = consent.Evidence(text_version="1")
-
-
-def make_delivery(
-    newsletter: Newsletter | None = None, *, status: Delivery.Status = Status.SENT, **fields: Any
-) -> Delivery:
-    """A delivery to a new reader, handed over an hour ago."""
-    delivery = make_dispatch(newsletter or make_newsletter(), readers=1).deliveries.get()
-    return put(delivery, status=status, **fields)
-
-
-def put(delivery: Delivery, *, status: Delivery.Status, **fields: Any) -> Delivery:
-    sent_at = timezone.now() - dt.timedelta(hours=1)
-    attempt = Attempt.objects.create(
-        batch_id=delivery.batch_id,
-        worker="test",
-        transport="smtp",
-        idempotency_key=uuid.uuid4(),
-        accepted=int(status == Status.SENT),
-        started_at=sent_at,
-    )
-    Delivery.objects.filter(pk=delivery.pk).update(
-        **{"status": status, "tries": 1, "attempt": attempt, "settled_at": sent_at, **fields}
-    )
-    delivery.refresh_from_db()
-    return delivery
-
-
-def make_notice(kind: Event.Kind, **fields: Any) -> Notice:
-    defaults: dict[str, Any] = {"key": uuid.uuid4(), "at": timezone.now(), "source": "test"}
-    if kind == Kind.BOUNCE:
-        defaults["verdict"] = "hard"
-    return Notice(kind=kind, **{**defaults, **fields})
-
-
-def write(kind: Event.Kind, delivery: Delivery, **fields: Any) -> int:
-    return feedback.write_notices([make_notice(kind, delivery_id=delivery.pk, **fields)])
-
-
-def suppressions(delivery: Delivery) -> list[str]:
-    assert delivery.subscriber
-    rows = Suppression.objects.filter(fingerprint=delivery.subscriber.fingerprint)
-    return sorted(rows.values_list("reason", flat=True))
-
-
-def is_active(delivery: Delivery) -> bool:
-    return Subscription.objects.filter(subscriber=delivery.subscriber, status="active").exists()
 
 
 # A notice and its way through the intake
