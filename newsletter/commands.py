@@ -70,7 +70,8 @@ class Command(BaseCommand):
         return parser
 
     def run_from_argv(self, argv: list[str]) -> None:
-        """Run with the command line's words (program, command, arguments); leaves with status 1 on a refusal."""
+        """Run with the command line's words (program, command, arguments); leaves with the refusal's status, 1 where
+        it has none of its own."""
         try:
             options = vars(self.create_parser(argv[0], argv[1]).parse_args(argv[2:]))
         except CommandError as error:
@@ -84,7 +85,8 @@ class Command(BaseCommand):
                 raise
             # Checks explain themselves in a list with hints, everything else is one sentence.
             listed = isinstance(error, SystemCheckError)
-            self._refuse(str(error) if listed else " ".join(str(error).split()), as_json=options["json"])
+            sentence = str(error) if listed else " ".join(str(error).split())
+            self._refuse(sentence, as_json=options["json"], status=error.returncode)
         finally:
             connections.close_all()
 
@@ -103,11 +105,11 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         return json.dumps(answer.data, indent=2) if options["json"] else answer.text
 
-    def _refuse(self, sentence: str, *, as_json: bool) -> None:
+    def _refuse(self, sentence: str, *, as_json: bool, status: int = 1) -> None:
         if as_json:
             self.stdout.write(json.dumps({"error": sentence}))
         self.stderr.write(sentence)
-        sys.exit(1)
+        sys.exit(status)
 
 
 class DispatchCommand(Command):

@@ -22,6 +22,7 @@ from newsletter.transports import Outcome, Result
 from subscribers import consent, tiers
 from subscribers.models import Membership, Subscriber, Subscription, Suppression, Tier
 from tests.making import make_dispatch, make_newsletter, make_reader
+from tests.sending import let_go_of_the_transport, send, sinking, use
 from tests.smtp_sink import Session, SmtpSink
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -29,29 +30,10 @@ pytestmark = pytest.mark.django_db(transaction=True)
 Status = Delivery.Status
 
 
-def let_go_of_the_transport() -> None:
-    if hasattr(sending._local, "transport"):
-        sending._local.transport.close()
-        del sending._local.transport
-
-
-def use(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    """Hand over to the relay at `url` from here on."""
-    monkeypatch.setitem(ENV.__dict__, "smtp_url", url)
-    let_go_of_the_transport()
-
-
 @pytest.fixture
 def sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpSink]:
-    with SmtpSink() as running:
-        use(monkeypatch, running.url)
+    with sinking(monkeypatch) as running:
         yield running
-        let_go_of_the_transport()
-
-
-def send(dispatch: Dispatch) -> sending.Sent:
-    """Send what is due of the dispatch's only batch."""
-    return sending.send_batch(Batch.objects.get(dispatch=dispatch))
 
 
 def at_the_first_message(do: Callable[[], object]) -> Callable[[Session], None]:
