@@ -14,8 +14,8 @@ from subscribers.models import Suppression
 from tests.conftest import Start
 from tests.feeding import is_active, make_delivery, make_notice, suppressions, write
 from tests.making import make_dispatch, make_newsletter, make_reader
+from tests.sending import let_go_of_the_transport, use
 from tests.smtp_sink import SmtpSink
-from tests.test_sending import let_go_of_the_transport, use
 from tests.waiting import until
 
 Kind, Status, Verdict = Event.Kind, Delivery.Status, Delivery.Verdict
