@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 import dj_database_url
+from celery.schedules import crontab
 from kombu import Queue
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -86,6 +87,12 @@ class Environment(BaseSettings):
     warm_up: dict[str, date] = Field(
         {}, description="Sending domains to be warmed up, each with its first day, as a JSON object."
     )
+    retain_networks_days: int = Field(
+        30, ge=1, description="Days for which the network and the program of a hit are kept."
+    )
+    # Hits of two weeks are counted anew every night (newsletter.events).
+    retain_hits_days: int = Field(90, ge=15, description="Days for which each open and click is kept; counts stay.")
+    retain_bounces_days: int = Field(180, ge=1, description="Days for which the words of a bounce are kept.")
     retry_seconds: float = Field(20, gt=0, description="First wait before mail that the relay put off is tried again.")
     hooks_private: bool = Field(
         False, description="Whether webhooks may go to http and to private addresses; for trials, never in production."
@@ -348,6 +355,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "newsletter.tasks.judge_late",
         "schedule": 60.0,
         "options": {"expires": 60, "queue": "intake"},
+    },
+    "forget": {
+        "task": "newsletter.tasks.forget",
+        "schedule": crontab(hour="4", minute="47"),
+        "options": {"expires": 3600, "queue": "intake"},
     },
     "tidy": {"task": "newsletter.tasks.tidy", "schedule": 3600.0, "options": {"expires": 3600}},
 }

@@ -20,7 +20,7 @@ from django.conf import settings
 from django.db import close_old_connections, connection
 from kombu.exceptions import OperationalError
 
-from newsletter import events, feedback, intake, scheduling, sending
+from newsletter import events, feedback, intake, retention, scheduling, sending
 from newsletter.hooks import occurring, turns
 from newsletter.hooks import tidying as hooks_tidying
 from newsletter.intake import Channel
@@ -35,6 +35,7 @@ Params = ParamSpec("Params")
 WORK_THREADS = 4
 HOOK_THREADS = turns.AT_ONCE  # of their own: a receiver that does not answer holds up no mail
 TIDY_SECONDS = 3600.0
+FORGET_SECONDS = 24 * 3600.0
 JUDGE_SECONDS = 60.0
 # Then what nobody took is rung again: a ring that ended earlier would leave its batch alone until then.
 RING_SECONDS = ENV.lease_seconds
@@ -131,6 +132,12 @@ def judge_late() -> None:
 
 
 @shared_task
+def forget() -> None:
+    """Delete what is older than the settings say. Beat calls it every night."""
+    retention.forget(stopping=_stopping.is_set)
+
+
+@shared_task
 def tidy() -> None:
     """End what time ends: pauses, requests that nobody confirmed, links that ran out; look again at soft bounces, tell
     webhooks of memberships that ended, and forget what they were told long ago. Beat calls it every hour."""
@@ -139,6 +146,7 @@ def tidy() -> None:
     feedback.review_recent()
     occurring.tell_ended_memberships()
     hooks_tidying.tidy()
+    retention.forget_messages()
 
 
 def _nothing() -> None:
@@ -185,7 +193,7 @@ def work(stop: threading.Event, *, seconds_between_looks: float = 0.2) -> None:
     """
     running: set[Future[None]] = set()
     taking_in: dict[Channel, Future[None]] = {}
-    tidied = float("-inf")
+    tidied = forgotten = float("-inf")
     judging, judged = Future[None](), float("-inf")
     judging.set_result(None)
     refusing = judging
@@ -205,6 +213,9 @@ def work(stop: threading.Event, *, seconds_between_looks: float = 0.2) -> None:
                     refusing = pool.submit(_run, judge_refused)
                 if judging.done() and time.monotonic() - judged >= JUDGE_SECONDS:
                     judging, judged = pool.submit(_run, judge_late), time.monotonic()
+                if time.monotonic() - forgotten >= FORGET_SECONDS:
+                    forgotten = time.monotonic()
+                    running.add(pool.submit(_run, forget))
                 if time.monotonic() - tidied >= TIDY_SECONDS:
                     tidied = time.monotonic()
                     tidy()

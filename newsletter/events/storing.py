@@ -65,6 +65,7 @@ def store(rows: Sequence[Row]) -> set[uuid.UUID]:
     by_key = {row.key: row for row in rows}
     noted = lock({row.delivery_id for row in rows if row.delivery_id})
     known = _known({(row.delivery_id, group) for row in by_key.values() if row.delivery_id for group in groups_of(row)})
+    known |= _noted_before(by_key.values(), noted)
     inserted = _insert(list(by_key.values()))
     new = [by_key[key] for key in inserted]
     _note_firsts(new, noted)
@@ -134,6 +135,20 @@ def _known(wanted: set[tuple[int, Group]]) -> set[tuple[int, Group]]:
     with connection.cursor() as cursor:
         cursor.execute(sql, [given.rows(asked)])
         return {(delivery, (kind, judged, url)) for delivery, kind, judged, url in cursor.fetchall()}
+
+
+def _noted_before(rows: Iterable[Row], noted: dict[int, Firsts]) -> set[tuple[int, Group]]:
+    """The same by the first times that deliveries have noted: these stay where hits are deleted by age."""
+    found: set[tuple[int, Group]] = set()
+    for row in rows:
+        if row.delivery_id not in noted:
+            continue
+        by_any, by_person = (columns.get(Kind(row.kind)) for columns in (FIRST_BY_ANY, FIRST_BY_PERSON))
+        if by_any and noted[row.delivery_id][by_any] is not None:
+            found.add((row.delivery_id, (row.kind, WHOEVER, WHATEVER)))
+        if by_person and noted[row.delivery_id][by_person] is not None:
+            found.add((row.delivery_id, (row.kind, Judged.PERSON.value, WHATEVER)))
+    return found
 
 
 def _insert(rows: list[Row]) -> set[uuid.UUID]:

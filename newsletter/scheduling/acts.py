@@ -183,6 +183,8 @@ def _reopen(dispatch: Dispatch, queue: Callable[[Dispatch], int]) -> int:
         locked = Dispatch.objects.select_for_update().get(pk=dispatch.pk)
         if locked.status == Status.CANCELLED:
             raise NotNow("It was cancelled: nothing more of it is sent.")
+        if locked.kind == Dispatch.Kind.SINGLE and not locked.revision.content.sections:
+            raise NotNow("Its text has been deleted, since the link in it ran out: have a new one sent.")
         moved = queue(locked)
         if moved and locked.status == Status.SENT:
             _move(locked, (Status.SENT,), Status.SENDING, "", finished_at=None)

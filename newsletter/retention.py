@@ -1,0 +1,107 @@
+"""What age deletes: where hits came from, the hits themselves, what mail servers said, the text of single messages.
+
+Counts stay: tallies, hours and first times are written with the hits and outlive them. Everything goes in chunks, each
+of a statement or two of its own, so that nobody waits for it; it may be repeated, and broken off at any point.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from django.db import transaction
+from django.db.models import Exists, Max, OuterRef, Q, QuerySet
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from newsletter.models import Delivery, Dispatch, DispatchProfile, Event, Revision, Variant
+from newsletter.settings import ENV
+from subscribers.models import Subscriber
+
+logger = logging.getLogger(__name__)
+
+CHUNK = 10_000  # events looked at by one statement
+HITS = (Event.Kind.OPEN, Event.Kind.CLICK)
+# The links in a single message run out within an hour or two weeks; its text is needed for as long as it may be sent
+# again, and what is in doubt for longer nobody waits for.
+SINGLE_FOR = dt.timedelta(days=1)
+SINGLE_IN_DOUBT_FOR = dt.timedelta(days=14)
+SINGLES = 500  # at once
+IN_DOUBT = (Delivery.Status.UNCONFIRMED, Delivery.Status.FAILED)
+
+
+def forget(*, stopping: Callable[[], bool] = lambda: False) -> dict[str, int]:
+    """Delete what is older than the settings say; how many rows, by what was done to them. Between two chunks it ends
+    where it is `stopping`; what is left waits for the next night."""
+    done: Counter[str] = Counter()
+    for rows in _chunks():
+        if stopping():
+            break
+        done += _forget_in(rows)
+    done["replies"] += _forget_replies()
+    done["messages"] += forget_messages()
+    if +done:
+        logger.info("Deleted by age: %s", ", ".join(f"{number} {what}" for what, number in sorted((+done).items())))
+    return dict(done)
+
+
+def forget_messages() -> int:
+    """Delete the text of single messages that have ended: the links in them have run out, or go out no more."""
+    now = timezone.now()
+    ended = Dispatch.objects.filter(kind=Dispatch.Kind.SINGLE, status__in=Dispatch.ENDED)
+    ended = ended.exclude(revision__data__sections=[]).annotate(end=Coalesce("finished_at", "started_at", "created_at"))
+    in_doubt = Exists(Delivery.objects.filter(dispatch=OuterRef("pk"), status__in=IN_DOUBT))
+    over = ended.filter(Q(end__lt=now - SINGLE_IN_DOUBT_FOR) | Q(~in_doubt, end__lt=now - SINGLE_FOR))
+    number = 0
+    while found := dict(over.order_by("pk").values_list("pk", "revision")[:SINGLES]):
+        with transaction.atomic():
+            DispatchProfile.objects.filter(dispatch__in=found).update(variant=None)
+            Variant.objects.filter(dispatch__in=found).delete()
+            revisions = list(Revision.objects.filter(pk__in=found.values()))
+            for revision in revisions:
+                revision.data = {**revision.data, "sections": []}
+            Revision.objects.bulk_update(revisions, ["data"])
+        number += len(found)
+    return number
+
+
+def _chunks() -> Iterator[QuerySet[Event]]:
+    """All events, CHUNK at a time in the order of their ids: no index by age, which every hit would have to pay for."""
+    start, last = 0, Event.objects.aggregate(last=Max("pk"))["last"] or 0
+    while start < last:
+        ordered = Event.objects.filter(pk__gt=start, pk__lte=last).order_by("pk").values_list("pk", flat=True)
+        end = next(iter(ordered[CHUNK - 1 : CHUNK]), last)
+        yield Event.objects.filter(pk__gt=start, pk__lte=end)
+        start = end
+
+
+def _forget_in(rows: QuerySet[Event]) -> Counter[str]:
+    now = timezone.now()
+    networks, hits, texts = (
+        now - dt.timedelta(days=days)
+        for days in (ENV.retain_networks_days, ENV.retain_hits_days, ENV.retain_bounces_days)
+    )
+    done: Counter[str] = Counter()
+    done["hits"] += rows.filter(kind__in=HITS, at__lt=hits).delete()[0]
+    done["networks"] += rows.filter(at__lt=networks).exclude(network="", agent="").update(network="", agent="")
+    done["texts"] += rows.filter(at__lt=texts).exclude(detail="").update(detail="")
+    # The database does not watch over these (models.Event): one written while its reader was erased names nobody.
+    for name, model in (("subscriber", Subscriber), ("delivery", Delivery), ("dispatch", Dispatch)):
+        there = Exists(model._default_manager.filter(pk=OuterRef(f"{name}_id")))
+        gone = rows.filter(~there, **{f"{name}_id__isnull": False})
+        done["references"] += gone.update(**{f"{name}_id": None})
+    return done
+
+
+def _forget_replies() -> int:
+    """Delete what mail servers answered to mail they refused: it may name the reader in their own words."""
+    before = timezone.now() - dt.timedelta(days=ENV.retain_bounces_days)
+    number = 0
+    for dispatch in Dispatch.objects.filter(snapshot_at__lt=before).order_by("pk").values_list("pk", flat=True):
+        refused = Delivery.objects.filter(dispatch=dispatch, status=Delivery.Status.FAILED, settled_at__lt=before)
+        refused = refused.exclude(reply="")
+        while ids := list(refused.order_by("pk").values_list("pk", flat=True)[:CHUNK]):
+            number += Delivery.objects.filter(pk__in=ids).update(reply="")
+    return number
