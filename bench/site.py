@@ -33,7 +33,7 @@ def running(*, with_redis: bool = False, **settings: str) -> Iterator[dict[str, 
         if postgres is None:
             raise SystemExit(services.NO_POSTGRES)
         servers.append(postgres)
-        redis = services.find_redis(folder / "redis") if with_redis else None
+        redis = services.find_redis(folder / "redis", settings=services.KEEPING) if with_redis else None
         if with_redis and redis is None:
             raise SystemExit(services.NO_REDIS)
         servers += [redis] if redis else []

@@ -71,7 +71,7 @@ def run(port: int, folder: Path, say: Say) -> int:
     logs.mkdir(parents=True, exist_ok=True)
     with _alone(folder), _told() as stopping:
         try:
-            redis = services.find_redis(folder / "redis")
+            redis = services.find_redis(folder / "redis", settings=services.KEEPING)
         except services.Unreachable as error:
             raise CannotStart(str(error)) from error
         smtp_port = services.free_port()

@@ -39,6 +39,8 @@ NO_POSTGRES = "No PostgreSQL found: install postgresql, or name one in DATABASE_
 
 # Nothing is forced to the disk: quicker, and lost with the machine.
 NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}
+# A Redis that has on its disk what it said it has, as docker-compose.yml starts it.
+KEEPING = {"appendonly": "yes", "appendfsync": "always"}
 OLDEST_POSTGRES = 14  # the oldest that Django 5.2 supports
 REDIS_DATABASES = 64  # room for a database per test worker
 _START_SECONDS = 30.0
@@ -75,15 +77,20 @@ class Server:
             self.process.wait()
 
 
-def find_redis(folder: Path, environ: Mapping[str, str] = os.environ) -> Server | None:
+def find_redis(
+    folder: Path, environ: Mapping[str, str] = os.environ, *, settings: Mapping[str, str] = {}
+) -> Server | None:
     """A Redis that answers: the one REDIS_URL names, else one started with its files in `folder`; None without any.
 
-    A Redis started here keeps nothing over its end. Raises Unreachable where REDIS_URL names one that does not answer.
+    A Redis started here has `settings` (as in redis.conf), and keeps nothing over its end unless they say so (KEEPING).
+    Raises Unreachable where REDIS_URL names one that does not answer.
     """
     if named := environ.get("REDIS_URL", ""):
         _require_answer("REDIS_URL", named, _ask_redis)
         return Server(named, "environment")
-    return next((server for found in _redis_programs() if (server := _start_redis(*found, folder.resolve()))), None)
+    return next(
+        (server for found in _redis_programs() if (server := _start_redis(*found, folder.resolve(), settings))), None
+    )
 
 
 def find_postgres(
@@ -130,7 +137,7 @@ def free_port() -> int:
         return port
 
 
-def _start_redis(source: Source, program: Path, folder: Path) -> Server | None:
+def _start_redis(source: Source, program: Path, folder: Path, settings: Mapping[str, str]) -> Server | None:
     password = secrets.token_urlsafe(24)
 
     def start(port: int) -> Server:
@@ -142,6 +149,7 @@ def _start_redis(source: Source, program: Path, folder: Path) -> Server | None:
             f"databases {REDIS_DATABASES}",
             'save ""',
             "maxmemory-policy noeviction",
+            *(f"{name} {value}" for name, value in settings.items()),
         )
         # Its settings go by standard input: on the command line the password would stand in the list of processes.
         process = _open([*leash(), str(program), "-"], folder / "redis.log", typed="\n".join(lines))
