@@ -110,11 +110,10 @@ def _programs(environment: dict[str, str]) -> Iterator[int]:
         for name in ("web", "worker", "beat"):
             command = yaml.safe_load(COMPOSE.read_text())["services"][name]["command"]
             words = [str(port) if word == "8000" else word for word in command]
-            program = [sys.executable, "-m", *words]
             with (folder / f"{name}.log").open("wb") as log:
                 running.append(
                     subprocess.Popen(
-                        [*services.leash(), *program],
+                        [*services.leash(), sys.executable, "-m", *words],
                         env=environment,
                         stdout=log,
                         stderr=log,

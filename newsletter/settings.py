@@ -223,6 +223,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "newsletter.security.SecurityHeaders",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "newsletter.views.hits.Shortcut",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -230,7 +231,6 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 ROOT_URLCONF = "newsletter.urls"
 WSGI_APPLICATION = "newsletter.wsgi.application"
@@ -360,6 +360,11 @@ CELERY_BEAT_SCHEDULE = {
     "forget": {
         "task": "newsletter.tasks.forget",
         "schedule": crontab(hour="4", minute="47"),
+        "options": {"expires": 3600, "queue": "intake"},
+    },
+    "reconcile": {
+        "task": "newsletter.tasks.reconcile",
+        "schedule": crontab(hour="3", minute="17"),
         "options": {"expires": 3600, "queue": "intake"},
     },
     "tidy": {"task": "newsletter.tasks.tidy", "schedule": 3600.0, "options": {"expires": 3600}},

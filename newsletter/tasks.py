@@ -20,7 +20,7 @@ from django.conf import settings
 from django.db import close_old_connections, connection
 from kombu.exceptions import OperationalError
 
-from newsletter import events, feedback, intake, retention, scheduling, sending
+from newsletter import alerts, events, feedback, intake, retention, scheduling, sending
 from newsletter.hooks import occurring, turns
 from newsletter.hooks import tidying as hooks_tidying
 from newsletter.intake import Channel
@@ -35,7 +35,7 @@ Params = ParamSpec("Params")
 WORK_THREADS = 4
 HOOK_THREADS = turns.AT_ONCE  # of their own: a receiver that does not answer holds up no mail
 TIDY_SECONDS = 3600.0
-FORGET_SECONDS = 24 * 3600.0
+NIGHTLY_SECONDS = 24 * 3600.0
 JUDGE_SECONDS = 60.0
 # Then what nobody took is rung again: a ring that ended earlier would leave its batch alone until then.
 RING_SECONDS = ENV.lease_seconds
@@ -138,15 +138,31 @@ def forget() -> None:
 
 
 @shared_task
+def reconcile() -> None:
+    """Have what had hits lately counted anew. Beat calls it every night."""
+    for pk in events.to_recount():
+        recount.apply_async((pk,), expires=NIGHTLY_SECONDS, queue=INTAKE)
+
+
+@shared_task
+def recount(dispatch_id: int) -> None:
+    """Count opens and clicks of one dispatch anew."""
+    events.recount(dispatch_id)
+
+
+@shared_task
 def tidy() -> None:
     """End what time ends: pauses, requests that nobody confirmed, links that ran out; look again at soft bounces, tell
-    webhooks of memberships that ended, and forget what they were told long ago. Beat calls it every hour."""
+    webhooks of memberships that ended, and forget what they were told long ago; tell the operator of what waits too
+    long. Beat calls it every hour."""
     tidying.tidy()
     scheduling.forget_erased()
     feedback.review_recent()
     occurring.tell_ended_memberships()
     hooks_tidying.tidy()
     retention.forget_messages()
+    for sentence in intake.complaints(intake.look()):
+        alerts.alert("What came back is not written down", sentence)
 
 
 def _nothing() -> None:
@@ -193,7 +209,7 @@ def work(stop: threading.Event, *, seconds_between_looks: float = 0.2) -> None:
     """
     running: set[Future[None]] = set()
     taking_in: dict[Channel, Future[None]] = {}
-    tidied = forgotten = float("-inf")
+    tidied = nightly = float("-inf")
     judging, judged = Future[None](), float("-inf")
     judging.set_result(None)
     refusing = judging
@@ -213,9 +229,10 @@ def work(stop: threading.Event, *, seconds_between_looks: float = 0.2) -> None:
                     refusing = pool.submit(_run, judge_refused)
                 if judging.done() and time.monotonic() - judged >= JUDGE_SECONDS:
                     judging, judged = pool.submit(_run, judge_late), time.monotonic()
-                if time.monotonic() - forgotten >= FORGET_SECONDS:
-                    forgotten = time.monotonic()
+                if time.monotonic() - nightly >= NIGHTLY_SECONDS:
+                    nightly = time.monotonic()
                     running.add(pool.submit(_run, forget))
+                    running |= {intake_pool.submit(_run, recount, pk) for pk in events.to_recount()}
                 if time.monotonic() - tidied >= TIDY_SECONDS:
                     tidied = time.monotonic()
                     tidy()

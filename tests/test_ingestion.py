@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
+import json
 import random
 import threading
 from typing import Any
 
 import pytest
 import time_machine
+from django.core.management import call_command
 from django.db import connection
 from django.db.models import Count
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
-from newsletter import events, intake, tracking
+from newsletter import events, intake, tasks, tracking
 from newsletter.events import Hit, Kind
+from newsletter.events.storing import digest
 from newsletter.intake import Channel
-from newsletter.models import Delivery, Dispatch, Event, Newsletter
+from newsletter.models import Delivery, Dispatch, Event, Newsletter, Tally
 from subscribers import consent
 from subscribers.models import Subscriber
 from tests.making import BROWSER, make_dispatch, make_newsletter, take_in
@@ -219,3 +224,134 @@ def test_workers_that_write_hits_of_the_same_readers_at_once_agree() -> None:
     assert failures == []
     assert Event.objects.count() == len(shared)
     assert tallies(dispatch) == counted(dispatch)
+
+
+# Counting anew
+
+
+def put_wrong(dispatch: Dispatch, deliveries: list[Delivery]) -> None:
+    """Tallies and first times that no rows say."""
+    tally = dispatch.tallies.get(kind="open", judged="person", url="")
+    Tally.objects.filter(pk=tally.pk).update(hits=tally.hits + 5, readers=1)
+    dispatch.tallies.filter(kind="click", judged="").delete()
+    Tally.objects.create(
+        dispatch=dispatch, kind="click", judged="machine", url=ELSEWHERE, url_digest=digest(ELSEWHERE), hits=3
+    )
+    Delivery.objects.filter(pk=deliveries[0].pk).update(opened_at=None, any_click_at=NOON + dt.timedelta(days=1))
+    Delivery.objects.filter(pk=deliveries[1].pk).update(opened_at=NOON - dt.timedelta(days=1))
+
+
+ELSEWHERE = "https://example.com/elsewhere"
+
+
+@pytest.mark.django_db
+def test_what_is_off_is_put_right_from_the_rows_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    dispatch, deliveries = make_deliveries(3)
+    chance = random.Random(11)
+    events.write_hits([random_entry(chance, dispatch, deliveries) for _ in range(200)])
+    right = {delivery.pk: first_times(delivery) for delivery in deliveries}
+    put_wrong(dispatch, deliveries)
+    found = events.recount(dispatch.pk)
+    assert found.tallies >= 4
+    assert found.deliveries == 2
+    assert "was off" in caplog.text
+    dispatch.tallies.filter(hits=0).delete()
+    assert tallies(dispatch) == counted(dispatch)
+    assert {delivery.pk: first_times(delivery) for delivery in deliveries} == right
+    assert events.recount(dispatch.pk) == events.Differences(0, 0)
+
+
+def first_times(delivery: Delivery) -> list[dt.datetime | None]:
+    delivery.refresh_from_db()
+    return [delivery.opened_at, delivery.any_open_at, delivery.clicked_at, delivery.any_click_at]
+
+
+@pytest.mark.django_db
+def test_a_first_time_whose_rows_are_gone_stands_and_so_does_having_left() -> None:
+    dispatch, (delivery,) = make_deliveries(1)
+    times = dict.fromkeys(("opened_at", "any_open_at", "unsubscribed_at"), NOON)
+    Delivery.objects.update(**times)
+    events.write_hits([entry(Kind.CLICK, delivery_id=delivery.pk, url=URL)])
+    events.recount(dispatch.pk)
+    delivery.refresh_from_db()
+    assert {name: getattr(delivery, name) for name in times} == times
+
+
+@pytest.mark.django_db
+def test_every_night_what_had_hits_lately_is_counted_and_what_is_old_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = timezone.now().timestamp()
+    lately, quiet, old = (make_deliveries(1, slug=slug)[0] for slug in ("lately", "quiet", "old"))
+    Dispatch.objects.filter(pk=old.pk).update(started_at=timezone.now() - dt.timedelta(days=90))
+    for dispatch, at in ((lately, now), (quiet, now - 5 * 86400), (old, now)):
+        events.write_hits([entry(dispatch_id=dispatch.pk) | {"at": at}])
+    assert events.to_recount() == [lately.pk]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_counting_anew_while_hits_come_changes_nothing_that_is_right() -> None:
+    dispatch, deliveries = make_deliveries(8)
+    chance = random.Random(13)
+    entries = [random_entry(chance, dispatch, deliveries) for _ in range(600)]
+    over, found, failures = threading.Event(), list[events.Differences](), list[Exception]()
+
+    def recount() -> None:
+        try:
+            while not over.is_set():
+                found.append(events.recount(dispatch.pk))
+        except Exception as error:
+            failures.append(error)
+        finally:
+            connection.close()
+
+    counting = threading.Thread(target=recount)
+    counting.start()
+    for start in range(0, len(entries), 20):
+        events.write_hits(entries[start : start + 20])
+    over.set()
+    counting.join()
+    assert failures == []
+    assert set(found) == {events.Differences(0, 0)}
+    assert tallies(dispatch) == counted(dispatch)
+
+
+# What the operator sees
+
+
+@pytest.mark.django_db
+def test_reconcile_says_what_was_off() -> None:
+    dispatch, (delivery,) = make_deliveries(1)
+    events.write_hits([entry(delivery_id=delivery.pk) | {"at": timezone.now().timestamp()}])
+    Tally.objects.filter(judged="").update(hits=9)
+    said = io.StringIO()
+    call_command("reconcile", "--json", stdout=said)
+    assert json.loads(said.getvalue()) == {"dispatches": 1, "tallies": 1, "deliveries": 0}
+    call_command("reconcile", str(dispatch.issue_id), stdout=(said := io.StringIO()))
+    assert "0 tallies were off" in said.getvalue()
+
+
+@pytest.mark.django_db
+def test_what_was_set_aside_is_shown_and_tried_again(
+    admin_client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(intake, "TRY_AGAIN", 0)
+    _, (delivery,) = make_deliveries(1)
+    intake.put(Channel.HIT, [entry(delivery_id=delivery.pk)])
+    intake.drain(Channel.HIT, lambda entries: 1 / 0)
+    assert "manage.py backlog --again" in admin_client.get("/admin/").content.decode()
+    tasks.tidy()
+    assert "What came back is not written down" in caplog.text
+    call_command("backlog", "--again", stdout=(said := io.StringIO()))
+    assert "1 are tried again." in said.getvalue()
+    assert take_in() == 1
+    assert "backlog" not in admin_client.get("/admin/").content.decode()
+
+
+@pytest.mark.django_db
+def test_what_waits_too_long_is_said(admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    intake.put(Channel.NOTICE, [{"n": 1}])
+    assert "to be written down" not in admin_client.get("/admin/").content.decode()
+    monkeypatch.setattr(intake, "OLD", -1.0)
+    assert "to be written down" in admin_client.get("/admin/").content.decode()
+    call_command("backlog", stdout=(said := io.StringIO()))
+    assert "notice" in said.getvalue()
+    assert "does a worker run" in " ".join(said.getvalue().split())

@@ -18,12 +18,14 @@ network, whatever is allowed.
 from __future__ import annotations
 
 from newsletter.events.reading import AGENT_LENGTH, NETWORK_BITS, Hit, asks_for_privacy, hit_of
+from newsletter.events.recounting import Differences, recount, to_recount
 from newsletter.events.rejudging import judge_late, judge_stored
 from newsletter.events.writing import Kind, entry_of, record, take_back_unsubscribe, write_hits
 
 __all__ = [
     "AGENT_LENGTH",
     "NETWORK_BITS",
+    "Differences",
     "Hit",
     "Kind",
     "asks_for_privacy",
@@ -32,6 +34,8 @@ __all__ = [
     "judge_late",
     "judge_stored",
     "record",
+    "recount",
     "take_back_unsubscribe",
+    "to_recount",
     "write_hits",
 ]

@@ -111,7 +111,7 @@ def lock(ids: set[int]) -> dict[int, Firsts]:
     """Hold these deliveries; the first times that they have noted."""
     if not ids:
         return {}
-    rows = Delivery.objects.filter(pk__in=ids).order_by("pk").select_for_update(no_key=True)
+    rows = Delivery.objects.filter(pk__in=given.ids(ids)).order_by("pk").select_for_update(no_key=True)
     return {pk: dict(zip(FIRSTS, times, strict=True)) for pk, *times in rows.values_list("pk", *FIRSTS)}
 
 

@@ -26,8 +26,22 @@ from redis import RedisError
 
 from newsletter.intake import spool, stream
 from newsletter.intake.batch import Backlog, Batch, Channel
+from newsletter.intake.stream import Away
 
-__all__ = ["Backlog", "Channel", "NotKept", "again", "drain", "forward", "look", "new_key", "put", "waiting"]
+__all__ = [
+    "Away",
+    "Backlog",
+    "Channel",
+    "NotKept",
+    "again",
+    "complaints",
+    "drain",
+    "forward",
+    "look",
+    "new_key",
+    "put",
+    "waiting",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +51,8 @@ LIMIT = 1000  # entries that are taken and written at once
 TRIES, TRY_AGAIN = 3, 0.1  # of one entry alone, and seconds between them
 # The database, or our own schema, is not as it should be: that is no entry's fault, and all of them wait.
 NOT_THE_ENTRY = (InterfaceError, OperationalError, ProgrammingError, InternalError, NotSupportedError)
+
+OLD = 300.0  # seconds after which what waits is worth a word: a worker writes it down within seconds
 
 # Whether files may wait that Redis can have now; so it is at first, after a restart.
 _spooled = threading.Event()
@@ -62,7 +78,7 @@ def put(channel: Channel, entries: Sequence[Entry]) -> None:
     if stream.named():
         try:
             stream.put(channel, lines)
-        except stream.Away as error:
+        except Away as error:
             if not _spooled.is_set():
                 logger.warning("Redis does not take what comes back, so it goes to files: %s", error)
             _spooled.set()
@@ -124,7 +140,7 @@ def forward() -> int:
             try:
                 if batch.lines:
                     stream.put(channel, batch.lines)
-            except stream.Away:
+            except Away:
                 batch.leave()
                 return moved
             batch.done()
@@ -140,13 +156,28 @@ def look() -> list[Backlog]:
         if stream.named():
             try:
                 found.append(stream.look(channel))
-            except stream.Away as error:
+            except Away as error:
                 logger.info("Redis does not say what waits: %s", error)
     return found
 
 
+def complaints(found: Sequence[Backlog]) -> list[str]:
+    """What is not as it should be with what `look` found, in sentences for the operator."""
+    return [
+        f"What came back ({one.channel}) waits for {one.oldest / 60:.0f} minutes in {one.place} to be written down:"
+        " does a worker run that takes from the queue intake?"
+        for one in found
+        if one.oldest > OLD
+    ] + [
+        f"{one.aside} of what came back ({one.channel}) could not be written down; the log says why. They are kept in"
+        f" {one.place}: `manage.py backlog --again` tries them once more."
+        for one in found
+        if one.aside
+    ]
+
+
 def again(channel: Channel) -> int:
-    """Let what was set aside in `channel` be taken once more; how many."""
+    """Let what was set aside in `channel` be taken once more; how many. Raises Away where a Redis does not answer."""
     moved = spool.again(channel)
     if stream.named():
         moved += stream.again(channel)
@@ -162,7 +193,7 @@ def _line(entry: Entry) -> bytes:
 def _in_stream(channel: Channel) -> int:
     try:
         return stream.waits(channel) if stream.named() else 0
-    except stream.Away:
+    except Away:
         return 0
 
 
@@ -171,7 +202,7 @@ def _take(channel: Channel) -> Batch | None:
         try:
             if batch := stream.take(channel, LIMIT):
                 return batch
-        except stream.Away as error:
+        except Away as error:
             logger.warning("Redis does not give what waits in it: %s", error)
     return spool.take(channel)
 
