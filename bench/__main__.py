@@ -18,6 +18,7 @@ from pathlib import Path
 PARTS = {
     "sending": ["-m", "bench.sending"],
     "provider": ["-m", "bench.provider"],
+    "pixel": ["-m", "bench.pixel"],
     "admin": ["-m", "bench.admin_pages"],
     "report": ["-m", "bench.report"],
 }
