@@ -1,4 +1,4 @@
-"""All figures that the documents state: `make bench`, or one of `sending`, `provider`, `admin` and `report` by name.
+"""All figures that the documents state: `make bench`, or those of PARTS by name.
 
     python -m bench [NAME …]
 

@@ -10,6 +10,7 @@ The way of an issue, in order:
     message      a variant becomes MIME pieces once; per reader the pieces are joined
     sending      SENDING HAPPENS HERE: claim, message, transport, note the outcome
     tracking     signed links that lead back
+    intake       what they bring is kept before the answer, and written down in bulk
     events       what readers do with it: opens, clicks, unsubscribes
     feedback     what others report of it: bounces, complaints, deliveries; and what follows
 """

@@ -120,6 +120,7 @@ def test_a_setting_in_the_environment_goes_before_the_trial_default() -> None:
 def test_redis_keeps_what_it_holds_and_drops_nothing() -> None:
     command = SERVICES["redis"]["command"]
     assert command[command.index("--appendonly") + 1] == "yes"
+    assert command[command.index("--appendfsync") + 1] == "always"
     assert command[command.index("--maxmemory-policy") + 1] == "noeviction"
 
 

@@ -234,9 +234,8 @@ def put_wrong(dispatch: Dispatch, deliveries: list[Delivery]) -> None:
     tally = dispatch.tallies.get(kind="open", judged="person", url="")
     Tally.objects.filter(pk=tally.pk).update(hits=tally.hits + 5, readers=1)
     dispatch.tallies.filter(kind="click", judged="").delete()
-    Tally.objects.create(
-        dispatch=dispatch, kind="click", judged="machine", url=ELSEWHERE, url_digest=digest(ELSEWHERE), hits=3
-    )
+    elsewhere = {"url": ELSEWHERE, "url_digest": digest(ELSEWHERE)}
+    Tally.objects.create(dispatch=dispatch, kind="click", judged="machine", hits=3, **elsewhere)
     Delivery.objects.filter(pk=deliveries[0].pk).update(opened_at=None, any_click_at=NOON + dt.timedelta(days=1))
     Delivery.objects.filter(pk=deliveries[1].pk).update(opened_at=NOON - dt.timedelta(days=1))
 

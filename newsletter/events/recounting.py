@@ -109,13 +109,12 @@ def _differing_deliveries(dispatch_id: int) -> list[int]:
 
 def _note_anew(ids: list[int]) -> int:
     """Write the first times that the rows of these deliveries say; how many had others."""
-    person = Q(judged=Judged.PERSON)
     with transaction.atomic():
         noted = storing.lock(set(ids))
-        rows = Event.objects.filter(delivery__in=ids, kind__in=storing.FIRST_BY_PERSON).values_list("delivery", "kind")
+        hits = Event.objects.filter(delivery__in=ids, kind__in=storing.FIRST_BY_PERSON).values_list("delivery", "kind")
         changed: dict[int, storing.Firsts] = {}
-        for delivery, kind, any_at, person_at in rows.annotate(
-            any=Min("at"), person=Min("at", filter=person)
+        for delivery, kind, any_at, person_at in hits.annotate(
+            any=Min("at"), person=Min("at", filter=Q(judged=Judged.PERSON))
         ).order_by():
             if delivery not in noted:
                 continue

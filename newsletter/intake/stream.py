@@ -144,8 +144,8 @@ def _rest(client: redis.Redis) -> None:
     global _rests_until
     with _lock:
         _rests_until = time.monotonic() + REST
-    # After a restart every kept connection is dead.
-    client.connection_pool.disconnect()
+    # After a restart every kept connection is dead. Those in other threads' hands fail by themselves.
+    client.connection_pool.disconnect(inuse_connections=False)
 
 
 @lru_cache(maxsize=8)
