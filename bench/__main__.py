@@ -19,6 +19,7 @@ PARTS = {
     "sending": ["-m", "bench.sending"],
     "provider": ["-m", "bench.provider"],
     "pixel": ["-m", "bench.pixel"],
+    "webhooks": ["-m", "bench.webhooks"],
     "admin": ["-m", "bench.admin_pages"],
     "report": ["-m", "bench.report"],
 }

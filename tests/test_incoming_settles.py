@@ -189,4 +189,20 @@ def test_a_provider_without_our_metadata_is_understood_by_its_own_id(settings: A
     tell("mailersend", PROVIDERS["mailersend"].calls([told("hard", one, message_id="of the whole call")]))
     write_down()
     assert [row.verdict for row in rows()[:2]] == [Delivery.Verdict.HARD, None]
-    assert two.verdict is None
+    # Of one that is no longer at that address nobody knows which mail of the call it was: it is nobody else's.
+    gone = told("hard", two, message_id="of the whole call", address="moved@readers.example")
+    tell("mailersend", PROVIDERS["mailersend"].calls([gone, told("delivered", one, message_id="of the whole call")]))
+    write_down()
+    assert Event.objects.filter(kind=Event.Kind.BOUNCE).count() == 1
+
+
+@pytest.mark.usefixtures("dispatch")
+def test_a_complaint_about_mail_to_an_earlier_address_is_still_the_reader_s(settings: Any) -> None:
+    hear("mailersend", settings)
+    one = rows()[0]
+    Delivery.objects.filter(pk=one.pk).update(provider_id="of this mail")
+    before = told("complaint", one, message_id="of this mail", address="before@readers.example")
+    tell("mailersend", PROVIDERS["mailersend"].calls([before]))
+    write_down()
+    left = Subscription.objects.get(subscriber=one.subscriber)
+    assert left.status == Subscription.Status.UNSUBSCRIBED

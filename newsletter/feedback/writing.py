@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 # Whoever says one of these had the mail.
 _ARRIVED = frozenset({Kind.ACCEPTED, Kind.DELIVERED, Kind.DEFERRED, Kind.COMPLAINT, Kind.UNSUBSCRIBE})
+# What every mail has, and nothing follows from but that it arrived.
+_ROUTINE = frozenset({Kind.ACCEPTED, Kind.DELIVERED, Kind.DEFERRED})
 _VERDICT_OF = {verdict.name.lower(): verdict for verdict in Delivery.Verdict}
 
 
@@ -104,24 +107,9 @@ def write_notices(notices: Iterable[Notice]) -> int:
 def _find(notices: Sequence[Notice]) -> list[_Known]:
     """Each of `notices` with what it is about, without those about nothing we know, in the order of their keys."""
     ids = {notice.key: notice.delivery_id or _by_message_id(notice.message_id) for notice in notices}
-    unnamed = {notice.provider_id for notice in notices if notice.provider_id and not ids[notice.key]}
-    by_provider_id: dict[str, list[int]] = {}
-    if unnamed:
-        for provider_id, pk in (
-            Delivery.objects.filter(provider_id__in=unnamed).exclude(provider_id="").values_list("provider_id", "pk")
-        ):
-            by_provider_id.setdefault(provider_id, []).append(pk)
-    candidates = {pk for pk in ids.values() if pk} | {pk for pks in by_provider_id.values() for pk in pks}
-    mails = {mail.delivery_id: mail for mail in _read(candidates)}
-
-    def mail_of(notice: Notice) -> _Mail | None:
-        if pk := ids[notice.key]:
-            return mails.get(pk)
-        found = [mails[pk] for pk in by_provider_id.get(notice.provider_id, ()) if pk in mails]
-        # Some providers give all the mails of one call the same id.
-        return found[0] if len(found) == 1 else next((m for m in found if m.fingerprint == notice.fingerprint), None)
-
-    about = {notice.key: mail_of(notice) for notice in notices}
+    ids |= _by_provider_id([notice for notice in notices if notice.provider_id and not ids[notice.key]])
+    mails = {mail.delivery_id: mail for mail in _read({pk for pk in ids.values() if pk})}
+    about = {notice.key: mails.get(ids[notice.key]) for notice in notices}
     alone = {notice.fingerprint for notice in notices if about[notice.key] is None and notice.fingerprint}
     readers = dict(Subscriber.objects.filter(fingerprint__in=alone).values_list("fingerprint", "pk")) if alone else {}
     known, unknown = [], []
@@ -141,6 +129,28 @@ def _find(notices: Sequence[Notice]) -> list[_Known]:
             ", ".join(f"{notice.kind} by {notice.source} ({notice.key})" for notice in unknown[:5]),
         )
     return known
+
+
+def _by_provider_id(notices: Sequence[Notice]) -> dict[uuid.UUID, int]:
+    """The deliveries that the provider's own ids mean, by the notices' keys.
+
+    No index finds these ids: it would cost every mail sent something. A reader's few mails are found by their address,
+    which also tells the mails of one call apart where all of them have the same id. All deliveries are looked at only
+    where a notice does not say whose it is, or it matters and its reader has moved.
+    """
+    ids, prints = {notice.provider_id for notice in notices}, {notice.fingerprint for notice in notices} - {""}
+    people = Subscriber.objects.filter(fingerprint__in=prints)
+    rows = Delivery.objects.filter(provider_id__in=ids, subscriber__in=people) if prints else Delivery.objects.none()
+    theirs = {(name, whose): pk for name, whose, pk in rows.values_list("provider_id", "subscriber__fingerprint", "pk")}
+    found = {notice.key: theirs.get((notice.provider_id, notice.fingerprint), 0) for notice in notices}
+    rest = [each for each in notices if not found[each.key] and (not each.fingerprint or each.kind not in _ROUTINE)]
+    if rest:
+        anybody_s: dict[str, list[int]] = {}
+        rows = Delivery.objects.filter(provider_id__in={notice.provider_id for notice in rest})
+        for name, pk in rows.values_list("provider_id", "pk"):
+            anybody_s.setdefault(name, []).append(pk)
+        found |= {each.key: pks[0] for each in rest if len(pks := anybody_s.get(each.provider_id, [])) == 1}
+    return found
 
 
 def _by_message_id(message_id: str) -> int:
