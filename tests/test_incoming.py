@@ -270,6 +270,24 @@ def test_opens_and_clicks_by_a_provider_are_not_counted_beside_ours(provider: st
     assert tell(provider, told(kind)) == []
 
 
+@pytest.mark.parametrize("provider", ["amazon_ses"], indirect=True)
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("SubscriptionConfirmation", "You have chosen to subscribe."),
+        ("UnsubscribeConfirmation", "You have chosen to deactivate."),
+        ("Notification", "Successfully validated SNS topic for Amazon SES event publishing."),
+    ],
+)
+def test_what_amazon_says_of_the_subscription_itself_is_answered(
+    provider: str, kind: str, message: str, settings: Any
+) -> None:
+    settings.ANYMAIL = PROVIDERS[provider].settings | {"AMAZON_SES_AUTO_CONFIRM_SNS_SUBSCRIPTIONS": False}
+    body = json.dumps({"Type": kind, "MessageId": "1", "Token": "t", "TopicArn": "arn", "Message": message}).encode()
+    assert post(provider, Call(body, PROVIDERS[provider].sign(body, told("hard")))).status_code == 200
+    assert kept() == []
+
+
 def test_an_event_about_nobody_is_left_out(provider: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     event = {"msys": {"message_event": {"type": "bounce", "event_id": "1", "timestamp": "1770000000"}}}
@@ -310,6 +328,11 @@ WORDS: list[tuple[str, dict[str, Any], tuple[str, str | None]]] = [
     ("brevo", {"event": "error"}, ("bounce", "block")),
     ("mailjet", {"event": "blocked", "error": "spam reporter"}, ("complaint", None)),
     ("mailjet", {"event": "bounce", "error": "invalid domain", "hard_bounce": True}, ("bounce", "hard")),
+    (
+        "sendgrid",
+        {"event": "bounce", "reason": DISTRUST, "bounce_classification": "Invalid Address"},
+        ("bounce", "block"),
+    ),
     ("sendgrid", {"event": "dropped", "reason": "Bounced Address"}, ("bounce", "hard")),
     ("sendgrid", {"event": "dropped", "reason": "Spam Reporting Address"}, ("complaint", None)),
     ("sendgrid", {"event": "dropped", "reason": "Unsubscribed Address"}, ("unsubscribe", None)),
