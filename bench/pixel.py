@@ -9,21 +9,13 @@ Web server, worker and beat are started as docker-compose.yml does.
 from __future__ import annotations
 
 import argparse
-import http.client
 import itertools
 import os
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
-import yaml
-
-from bench import clients, site
-from newsletter.demo import services
+from bench import clients, programs, site
 
 READERS = 20_000
 CONNECTIONS, PACE = 32, 500
@@ -33,7 +25,6 @@ AGENTS = [
     "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)",
     "Mozilla/5.0",
 ]
-COMPOSE = Path(__file__).resolve().parents[1] / "docker-compose.yml"
 
 
 def main() -> None:
@@ -43,7 +34,7 @@ def main() -> None:
     seconds = parser.parse_args().seconds
     with site.running(with_redis=True) as environment:
         tokens = _make_mail()
-        with _programs(environment) as port:
+        with programs.running(environment) as port:
             requests = _requests(tokens)
             _ask(port, requests, seconds=2, connections=CONNECTIONS)
             full = _ask(port, requests, seconds=seconds, connections=CONNECTIONS)
@@ -100,71 +91,17 @@ def _requests(tokens: list[str]) -> Iterator[bytes]:
         yield "\r\n".join(lines).encode()
 
 
-@contextmanager
-def _programs(environment: dict[str, str]) -> Iterator[int]:
-    """Web server, worker and beat; the web server's port."""
-    port = services.free_port()
-    folder = Path(environment["DATA_DIR"])
-    running = []
-    try:
-        for name in ("web", "worker", "beat"):
-            command = yaml.safe_load(COMPOSE.read_text())["services"][name]["command"]
-            words = [str(port) if word == "8000" else word for word in command]
-            with (folder / f"{name}.log").open("wb") as log:
-                running.append(
-                    subprocess.Popen(
-                        [*services.leash(), sys.executable, "-m", *words],
-                        env=environment,
-                        stdout=log,
-                        stderr=log,
-                        stdin=subprocess.DEVNULL,
-                        start_new_session=True,
-                    )
-                )
-        _wait(lambda: _answers(port), 60, f"The web server does not answer; its log is in {folder}.")
-        _wait(lambda: _worker_answers(), 60, f"The worker does not answer; its log is in {folder}.")
-        yield port
-    finally:
-        for program in running:
-            program.terminate()
-        for program in running:
-            program.wait(60)
-
-
-def _answers(port: int) -> bool:
-    try:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-        connection.request("GET", "/healthz")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        connection.close()
-
-
-def _worker_answers() -> bool:
-    from newsletter.celery import app
-
-    return bool(app.control.inspect(timeout=0.5).ping())
-
-
 def _written() -> float:
     """Wait until each answered hit is written down, each once; the seconds it took."""
     from newsletter.models import Event
 
     began = time.monotonic()
-    _wait(lambda: Event.objects.count() >= _answered, WRITTEN_SECONDS, "Not all that was answered was written down.")
+    programs.wait(
+        lambda: Event.objects.count() >= _answered, WRITTEN_SECONDS, "Not all that was answered was written down."
+    )
     if (rows := Event.objects.count()) != _answered:
         raise SystemExit(f"{_answered} hits were answered, and {rows} were written down.")
     return time.monotonic() - began
-
-
-def _wait(condition, seconds: float, otherwise: str) -> None:  # type: ignore[no-untyped-def]
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise SystemExit(otherwise)
-        time.sleep(0.1)
 
 
 if __name__ == "__main__":
