@@ -11,6 +11,7 @@ The way of an issue, in order:
     sending      SENDING HAPPENS HERE: claim, message, transport, note the outcome
     tracking     signed links that lead back
     intake       what they bring is kept before the answer, and written down in bulk
+    incoming     what an e-mail provider tells of sent mail
     events       what readers do with it: opens, clicks, unsubscribes
     feedback     what others report of it: bounces, complaints, deliveries; and what follows
 """
