@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -15,17 +16,18 @@ from django.urls import reverse
 from newsletter import counting
 from newsletter.admin import base
 from newsletter.hooks import occurring
-from newsletter.models import Call, Newsletter
+from newsletter.models import Call, Delivery, Event, Newsletter
 from subscribers import consent
 from subscribers.models import ConsentRecord, Membership, Subscriber, Subscription, Suppression
+from tests.feeding import put, write
 from tests.making import make_dispatch, make_hook, make_issue, make_newsletter, make_reader, make_subscriber
 
 pytestmark = pytest.mark.django_db
 
 MOST_QUERIES = 20
 PAGE = 5
-LARGE = ("subscriber", "subscription", "membership", "suppression", "consentrecord", "call")
-APP = {"call": "newsletter"}
+LARGE = ("subscriber", "subscription", "membership", "suppression", "consentrecord", "call", "event")
+APP = {"call": "newsletter", "event": "newsletter"}
 
 
 @pytest.fixture
@@ -38,6 +40,7 @@ def newsletter(monkeypatch: pytest.MonkeyPatch) -> Newsletter:
     hook = make_hook()
     for number in range(2 * PAGE + 2):
         reader = make_reader(newsletter, tier="paid")
+        Event.objects.create(kind="bounce", verdict="soft", newsletter=newsletter, subscriber=reader.subscriber)
         consent.choose_tracking(reader.subscriber, tracking=Subscriber.Tracking.OFF, source="test")
         Suppression.objects.create(fingerprint=f"f{number}", reason=Suppression.Reason.MANUAL)
         occurring.try_out(hook)
@@ -106,6 +109,28 @@ def test_the_log_of_a_webhook_is_not_counted(
     assert not [sql for sql in queries if "COUNT(" in sql]
     for name, pk in (("call", call.pk), ("hook", call.hook_id)):
         assert len(queries_of(admin_client, reverse(f"admin:newsletter_{name}_change", args=[pk]))) <= MOST_QUERIES
+
+
+@pytest.mark.parametrize(
+    "query",
+    [{"newsletter__id__exact": "{pk}"}, {"verdict": "soft"}, {"reason": "FULL"}, {"verdict": "hard", "reason": "FULL"}],
+)
+def test_the_list_of_bounces_is_not_counted_when_it_is_filtered(
+    admin_client: Client, newsletter: Newsletter, query: dict[str, str]
+) -> None:
+    filled = {name: value.format(pk=newsletter.pk) for name, value in query.items()}
+    queries = queries_of(admin_client, list_of("event"), filled)
+    assert not [sql for sql in queries if "COUNT(" in sql]
+    assert len(queries) <= MOST_QUERIES
+
+
+def test_pages_that_show_what_came_back_take_few_queries(admin_client: Client, newsletter: Newsletter) -> None:
+    dispatch = make_dispatch(newsletter)
+    for delivery, verdict in zip(dispatch.deliveries.all(), itertools.cycle(["hard", "soft", "block"]), strict=False):
+        write(Event.Kind.BOUNCE, put(delivery, status=Delivery.Status.SENT), verdict=verdict)
+    person = Event.objects.order_by("pk")[0].subscriber_id
+    for name, pk in (("newsletter_dispatch", dispatch.pk), ("subscribers_subscriber", person)):
+        assert len(queries_of(admin_client, reverse(f"admin:{name}_change", args=[pk]))) <= MOST_QUERIES
 
 
 def test_a_form_offers_no_list_of_all_people(admin_client: Client, newsletter: Newsletter) -> None:

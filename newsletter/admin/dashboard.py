@@ -14,7 +14,7 @@ from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.urls import reverse
 
-from newsletter import counting, intake, stats
+from newsletter import counting, feedback, intake, stats
 from newsletter.admin.site import may_view
 from newsletter.models import Attempt, Delivery, Dispatch, Halt, Issue, Newsletter
 from subscribers.models import Subscription
@@ -36,7 +36,8 @@ class Running:
 
 @dataclass(frozen=True)
 class Glance:
-    """One newsletter: who reads it, what goes next, what went last and its numbers."""
+    """One newsletter: who reads it, what goes next, what went last and its numbers. `blocked` says of how many readers
+    the servers refused the last issue, and why."""
 
     newsletter: Newsletter
     readers: counting.Count
@@ -45,7 +46,23 @@ class Glance:
     last: Dispatch | None
     accepted: int
     numbers: dict[str, int] | None
+    came_back: dict[Delivery.Verdict, int]
+    blocked: str
     step: Step | None = None
+
+    @property
+    def returned_total(self) -> int:
+        """Of how many readers the last issue came back."""
+        return sum(self.came_back.values())
+
+    @property
+    def returned(self) -> str:
+        """What came back of the last issue, by verdict, in words."""
+        return ", ".join(
+            f"{self.came_back[verdict]:,} {verdict.label}"
+            for verdict in reversed(Delivery.Verdict)
+            if verdict in self.came_back
+        )
 
 
 @dataclass(frozen=True)
@@ -125,6 +142,7 @@ def _dispatches() -> QuerySet[Dispatch]:
 def _glances(request: HttpRequest, newsletters: list[Any]) -> list[Glance]:
     wanted = {pk for newsletter in newsletters for pk in (newsletter.last, newsletter.next) if pk}
     dispatches = _dispatches().in_bulk(wanted)
+    came_back = feedback.numbers(dispatch for dispatch in dispatches.values() if dispatch.status == Status.SENT)
     accepted = {dispatch.pk: number for dispatch, number in _accepted(list(dispatches.values()))}
     glances = []
     for newsletter in newsletters:
@@ -138,6 +156,8 @@ def _glances(request: HttpRequest, newsletters: list[Any]) -> list[Glance]:
             last=last,
             accepted=accepted.get(newsletter.last, 0),
             numbers=_numbers(last) if last else None,
+            came_back=came_back.get(newsletter.last, {}),
+            blocked=_blocked(last, came_back.get(newsletter.last, {})) if last else "",
         )
         glances.append(replace(glance, step=_next_step(request, glance)))
     return glances
@@ -155,6 +175,11 @@ def _numbers(dispatch: Dispatch) -> dict[str, int]:
         "failed": deliveries.filter(status=Delivery.Status.FAILED).count(),
         "unconfirmed": deliveries.filter(status=Delivery.Status.UNCONFIRMED).count(),
     }
+
+
+def _blocked(dispatch: Dispatch, came_back: dict[Delivery.Verdict, int]) -> str:
+    number = came_back.get(Delivery.Verdict.BLOCK, 0)
+    return feedback.sentence(feedback.group(dispatch, Delivery.Verdict.BLOCK, number)) if number else ""
 
 
 def _accepted(dispatches: list[Dispatch]) -> list[tuple[Dispatch, int]]:

@@ -5,6 +5,8 @@
     following    what follows for the reader: one place for all ways
     softness     how often mail may fail to arrive before a reader is written to no more
     refusing     what was refused while sending becomes notices too
+    summing      what came back of a dispatch, for the author: verdicts, reasons, domains
+    telling      an alert where many servers refuse mail for the sender's own fault
 
 The heaviest verdict on a delivery counts, once: complaint, hard, block, soft. Whatever order notices come in, and
 however often, they end in the same rows.
@@ -15,6 +17,23 @@ from __future__ import annotations
 from newsletter.feedback.notices import Notice, key_of
 from newsletter.feedback.refusing import any_refused, take_refused
 from newsletter.feedback.softness import review_recent
+from newsletter.feedback.summing import Group, group, numbers, summary, words_of
+from newsletter.feedback.telling import MANY, sentence
 from newsletter.feedback.writing import write, write_notices
 
-__all__ = ["Notice", "any_refused", "key_of", "review_recent", "take_refused", "write", "write_notices"]
+__all__ = [
+    "MANY",
+    "Group",
+    "Notice",
+    "any_refused",
+    "group",
+    "key_of",
+    "numbers",
+    "review_recent",
+    "sentence",
+    "summary",
+    "take_refused",
+    "words_of",
+    "write",
+    "write_notices",
+]

@@ -13,10 +13,10 @@ from django.db import transaction
 from django.utils import timezone
 
 from newsletter import deliveries, tracking
-from newsletter.bounces import redaction
+from newsletter.bounces import Verdict, redaction
 from newsletter.events import storing
 from newsletter.events.storing import Row
-from newsletter.feedback import following
+from newsletter.feedback import following, telling
 from newsletter.feedback.notices import Kind, Notice
 from newsletter.models import Delivery
 from subscribers.models import Subscriber
@@ -101,6 +101,13 @@ def write_notices(notices: Iterable[Notice]) -> int:
                 if each.subscriber_id is not None or each.fingerprint
             ]
         )
+    blocked = {
+        each.mail.dispatch_id
+        for each in fresh
+        if each.mail and each.mail.delivery_id in changes and each.notice.verdict == Verdict.BLOCK
+    }
+    for dispatch_id in sorted(blocked):
+        telling.tell_of_blocks(dispatch_id)
     return len(fresh)
 
 

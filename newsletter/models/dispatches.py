@@ -68,6 +68,9 @@ class Dispatch(models.Model):
     failures_seen = models.PositiveIntegerField(default=0)
     failures_seen_at = models.DateTimeField(null=True, help_text="When the author took note of them.")
     failures_looked_into = models.PositiveIntegerField(default=0, help_text="At how many they were looked into.")
+    blocks_told = models.PositiveIntegerField(
+        default=0, help_text="At how many mails blocked for our own fault the operator was told."
+    )
     breached = models.BooleanField(default=False, help_text="Stopped because its sums or accepts did not hold.")
     # Who prepares it, until when (by the database's clock).
     lease_token = models.UUIDField(null=True)

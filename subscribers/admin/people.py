@@ -15,7 +15,7 @@ from django.utils.html import format_html
 
 from newsletter.admin import base
 from subscribers import addresses, consent
-from subscribers.admin import acts, finding, footprints
+from subscribers.admin import acts, finding, footprints, standing
 from subscribers.models import ConsentRecord, Membership, Subscriber, Subscription, Suppression
 
 
@@ -144,7 +144,7 @@ class ConsentRecordInline(base.TabularInline[ConsentRecord, Subscriber]):
     """What a person agreed to and withdrew."""
 
     model = ConsentRecord
-    fields = ("at", "action", "newsletter", "source")
+    fields = ("at", "action", "newsletter", "source", "reason")
     readonly_fields = fields
     ordering = ("-at", "-pk")
     can_delete = False
@@ -175,8 +175,11 @@ class SubscriberAdmin(footprints.NamelessLog[Subscriber], base.LargeModelAdmin[S
     readonly_fields = ("created_at",)
     inlines = (SubscriptionInline, MembershipInline, ConsentRecordInline)
     actions = [act.as_action() for act in ACTS]
-    change_form_outer_before_template = "admin/subscribers/acts.html"
+    change_form_outer_before_template = "admin/subscribers/above.html"
     delete_confirmation_template = "admin/subscribers/delete.html"
+
+    class Media:
+        css = {"all": ("admin/masthead/desk.css",)}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Subscriber]:
         """With the name of the highest tier that each holds now."""
@@ -198,8 +201,8 @@ class SubscriberAdmin(footprints.NamelessLog[Subscriber], base.LargeModelAdmin[S
     ) -> HttpResponse:
         """The page of one person, with what may be done beside its form; deleting is called erasing there."""
         row = self.get_object(request, object_id)
-        offered = acts.buttons(ACTS, self, request, row) if row else {}
-        context = {**(extra_context or {}), **offered, "show_delete": False}
+        above = {**acts.buttons(ACTS, self, request, row), **standing.standing(request, row)} if row else {}
+        context = {**(extra_context or {}), **above, "show_delete": False}
         return super().change_view(request, object_id, form_url, context)
 
     def save_model(self, request: HttpRequest, obj: Subscriber, form: Any, change: bool) -> None:

@@ -11,7 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, Js
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, reverse
 
-from newsletter import scheduling, stats
+from newsletter import feedback, scheduling, stats
 from newsletter.admin import acting, base
 from newsletter.admin.dispatches import progress, results, settling
 from newsletter.admin.issues import listing
@@ -108,6 +108,7 @@ class DispatchAdmin(base.ModelAdmin[Dispatch]):
             "undo": progress.can_be_undone(dispatch),
             "starts": scheduling.when(dispatch),
             "report": numbers,
+            **_returned(request, dispatch),
             "results": results.results(dispatch, numbers, request.GET.get("links", "")),
             "links_address": reverse("admin:newsletter_dispatch_links", args=[dispatch.pk]),
             "sums_agree": stats.sums_agree(numbers),
@@ -168,6 +169,18 @@ def _chosen(request: HttpRequest, counts: dict[str, int]) -> str:
     """Which list is shown: the one asked for, else the first that has something in it."""
     asked = request.GET.get("list", "")
     return asked if asked in LISTS else next((name for name in LISTS if counts[name]), "")
+
+
+def _returned(request: HttpRequest, dispatch: Dispatch) -> dict[str, Any]:
+    """What came back of it, in groups by verdict."""
+    groups = feedback.summary(dispatch)
+    blocked = next((group for group in groups if group.verdict == Delivery.Verdict.BLOCK), None)
+    listed = f"{reverse('admin:newsletter_event_changelist')}?newsletter__id__exact={dispatch.newsletter_id}"
+    return {
+        "returned": groups,
+        "blocked": feedback.sentence(blocked) if blocked else "",
+        "bounces_address": listed if request.user.has_perm("newsletter.view_event") else "",
+    }
 
 
 def _subscriber_page(delivery: Delivery) -> str:
