@@ -11,7 +11,7 @@ from typing import Any
 from django.contrib.auth.models import Group, Permission
 from django.db.models import Q
 
-_PUBLISHING = ("newsletter", "theme", "standingsection", "issue", "section", "dispatch", "delivery", "event")
+_PUBLISHING = ("newsletter", "theme", "standingsection", "issue", "section", "dispatch", "delivery", "event", "bounce")
 _HOOKS = ("hook", "call")
 _PEOPLE = ("tier", "subscriber", "subscription", "membership", "suppression", "consentrecord")
 

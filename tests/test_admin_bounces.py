@@ -20,7 +20,7 @@ from tests.test_admin_issues import signed_in, text
 pytestmark = pytest.mark.django_db
 
 Kind, Status = Event.Kind, Delivery.Status
-LIST = reverse("admin:newsletter_event_changelist")
+LIST = reverse("admin:newsletter_bounce_changelist")
 SPAMHAUS = {"verdict": "block", "cause": "REPUTATION", "detail": "554 5.7.1 listed at zen.spamhaus.org"}
 FULL = {"verdict": "soft", "cause": "FULL", "detail": "552 5.2.2 mailbox full"}
 GONE = {"verdict": "hard", "cause": "NO_MAILBOX", "detail": "550 5.1.1 no such user"}
@@ -93,18 +93,18 @@ def test_the_list_shows_no_hits_and_says_when_it_is_empty() -> None:
     Event.objects.create(kind="open")
     answer = signed_in("author").get(LIST)
     assert len(answer.context["cl"].result_list) == 0
-    assert "0 in all" in text(answer)
+    assert "Nothing has come back yet." in text(answer)
 
 
 def test_a_report_says_why_in_plain_words_and_what_follows() -> None:
     bounced_dispatch(make_newsletter())
     event = Event.objects.filter(verdict="hard").get()
     browser = signed_in("analyst")
-    shown = text(browser.get(reverse("admin:newsletter_event_change", args=[event.pk])))
+    shown = text(browser.get(reverse("admin:newsletter_bounce_change", args=[event.pk])))
     assert "There is no such mailbox." in shown
     assert "550 5.1.1 no such user" in shown
     assert f"Subscriber {event.subscriber_id}" in shown
-    assert browser.get(reverse("admin:newsletter_event_change", args=[event.pk + 1000])).status_code == 404
+    assert browser.get(reverse("admin:newsletter_bounce_change", args=[event.pk + 1000])).status_code == 404
 
 
 def test_a_lighter_report_says_what_the_mail_counts_as() -> None:
@@ -112,7 +112,7 @@ def test_a_lighter_report_says_what_the_mail_counts_as() -> None:
     write(Kind.BOUNCE, delivery, **FULL)
     write(Kind.BOUNCE, delivery, **SPAMHAUS)
     event = Event.objects.filter(verdict="soft").get()
-    shown = text(signed_in("analyst").get(reverse("admin:newsletter_event_change", args=[event.pk])))
+    shown = text(signed_in("analyst").get(reverse("admin:newsletter_bounce_change", args=[event.pk])))
     assert "it counts as blocked" in shown
 
 
@@ -123,7 +123,7 @@ def test_an_author_sees_where_it_came_back_from_and_no_person() -> None:
     assert "one.example" in shown
     assert "a@one.example" not in shown
     event = dispatch.events.order_by("pk")[0]
-    page = author.get(reverse("admin:newsletter_event_change", args=[event.pk]))
+    page = author.get(reverse("admin:newsletter_bounce_change", args=[event.pk]))
     assert reverse("admin:subscribers_subscriber_change", args=[event.subscriber_id]) not in page.text
 
 

@@ -26,8 +26,8 @@ pytestmark = pytest.mark.django_db
 
 MOST_QUERIES = 20
 PAGE = 5
-LARGE = ("subscriber", "subscription", "membership", "suppression", "consentrecord", "call", "event")
-APP = {"call": "newsletter", "event": "newsletter"}
+LARGE = ("subscriber", "subscription", "membership", "suppression", "consentrecord", "call", "bounce")
+APP = {"call": "newsletter", "bounce": "newsletter"}
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_the_list_of_bounces_is_not_counted_when_it_is_filtered(
     admin_client: Client, newsletter: Newsletter, query: dict[str, str]
 ) -> None:
     filled = {name: value.format(pk=newsletter.pk) for name, value in query.items()}
-    queries = queries_of(admin_client, list_of("event"), filled)
+    queries = queries_of(admin_client, list_of("bounce"), filled)
     assert not [sql for sql in queries if "COUNT(" in sql]
     assert len(queries) <= MOST_QUERIES
 

@@ -13,7 +13,7 @@ from django.urls import URLPattern, reverse
 
 from newsletter import roles
 from newsletter.hooks import occurring
-from newsletter.models import Issue, Newsletter
+from newsletter.models import Bounce, Issue, Newsletter
 from newsletter.security import page_policy
 from subscribers import consent
 from subscribers.models import ConsentRecord, Membership, Subscription, Suppression, Tier
@@ -34,6 +34,7 @@ MODELS = {
     "newsletter_newsletter": {"view": STAFF, "add": EDITOR, "delete": NOBODY},  # one with readers stays
     "newsletter_issue": {"view": STAFF, "add": WRITERS, "delete": NOBODY},  # one that was dispatched stays
     "newsletter_dispatch": {"view": STAFF, "add": NOBODY, "delete": NOBODY},
+    "newsletter_bounce": {"view": STAFF, "add": NOBODY, "delete": NOBODY},
     "newsletter_hook": {"view": PEOPLE, "add": EDITOR, "delete": EDITOR},
     "newsletter_call": {"view": PEOPLE, "add": NOBODY, "delete": NOBODY},
     "subscribers_tier": {"view": STAFF, "add": EDITOR, "delete": EDITOR},
@@ -60,6 +61,7 @@ PAGES = {
     "newsletter_issue_forms": STAFF,
     "newsletter_issue_send": EDITOR,
     "newsletter_dispatch_live": STAFF,
+    "newsletter_dispatch_links": STAFF,
     "newsletter_dispatch_cancel": EDITOR,
     "newsletter_dispatch_accept": EDITOR,
     "newsletter_dispatch_resend": EDITOR,
@@ -125,6 +127,7 @@ def rows() -> dict[str, int]:
         "newsletter_newsletter": newsletter.pk,
         "newsletter_issue": Issue.objects.get().pk,
         "newsletter_dispatch": dispatch.pk,
+        "newsletter_bounce": Bounce.objects.create(kind="bounce", verdict="soft").pk,
         "newsletter_hook": hook.pk,
         "newsletter_call": occurring.try_out(hook).pk,
         "subscribers_tier": Tier.objects.get(slug="paid").pk,

@@ -15,10 +15,11 @@ from django.utils.html import format_html
 from newsletter import feedback
 from newsletter.admin import base
 from newsletter.bounces import Cause
-from newsletter.models import Delivery, Event
+from newsletter.models import Bounce, Delivery
 
 BADGES = {"complaint": "danger", "hard": "danger", "block": "warning", "soft": "info"}
-WORDS = {verdict.name.lower(): verdict.label for verdict in Delivery.Verdict}
+# Each on one line, however narrow its column.
+WORDS = {verdict.name.lower(): verdict.label.replace(" ", "\N{NO-BREAK SPACE}") for verdict in Delivery.Verdict}
 # How a report came, as a person would say it; what is not here is a provider's name.
 WAYS = {"smtp": "the mail server’s answer while sending", "mail": "a bounce mail", "test": "a test"}
 
@@ -33,7 +34,7 @@ class VerdictFilter(admin.SimpleListFilter):
         """The heaviest first."""
         return [(word, WORDS[word].capitalize()) for word in BADGES]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Event]) -> QuerySet[Event]:
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Bounce]) -> QuerySet[Bounce]:
         """Those with the verdict that was chosen."""
         return queryset.filter(verdict=self.value()) if self.value() in BADGES else queryset
 
@@ -48,39 +49,36 @@ class ReasonFilter(admin.SimpleListFilter):
         """In the author's words."""
         return [(cause.name, cause.words) for cause in Cause]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Event]) -> QuerySet[Event]:
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Bounce]) -> QuerySet[Bounce]:
         """Those with the reason that was chosen."""
         return queryset.filter(reasons=self.value()) if self.value() in Cause.__members__ else queryset
 
 
-@admin.register(Event)
-class BounceAdmin(base.LargeModelAdmin[Event]):
+@admin.register(Bounce)
+class BounceAdmin(base.LargeModelAdmin[Bounce]):
     """The list, and the page of one report. Each stands here as it came: the same bounce by two ways twice."""
 
     list_display = ("at", "verdict_badge", "reason", "domain", "newsletter", "way")
     list_filter = ("newsletter", VerdictFilter, ReasonFilter)
     list_select_related = ("newsletter", "subscriber")
+    list_before_template = "admin/newsletter/bounces_above.html"
 
     class Media:
         css = {"all": ("admin/masthead/desk.css",)}
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Event]:
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Bounce]:
         """Of all events those with a verdict."""
         return _rows()
-
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """The list, by its own name."""
-        return super().changelist_view(request, {**(extra_context or {}), "title": "Bounces and complaints"})
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """What comes back makes one."""
         return False
 
-    def has_change_permission(self, request: HttpRequest, obj: Event | None = None) -> bool:
+    def has_change_permission(self, request: HttpRequest, obj: Bounce | None = None) -> bool:
         """It stays as it came."""
         return False
 
-    def has_delete_permission(self, request: HttpRequest, obj: Event | None = None) -> bool:
+    def has_delete_permission(self, request: HttpRequest, obj: Bounce | None = None) -> bool:
         """Time deletes it."""
         return False
 
@@ -113,31 +111,31 @@ class BounceAdmin(base.LargeModelAdmin[Event]):
         return TemplateResponse(request, "admin/newsletter/bounce.html", context)
 
     @admin.display(description="verdict")
-    def verdict_badge(self, row: Event) -> str:
+    def verdict_badge(self, row: Bounce) -> str:
         """The verdict, as a badge."""
         return format_html('<span class="desk-badge" data-kind="{}">{}</span>', BADGES[row.verdict], WORDS[row.verdict])
 
     @admin.display(description="reason")
-    def reason(self, row: Event) -> str:
+    def reason(self, row: Bounce) -> str:
         """Why, in plain words."""
         return feedback.words_of(row.verdict, row.reasons)
 
-    @admin.display(description="at")
-    def domain(self, row: Event) -> str:
+    @admin.display(description="mailbox at")
+    def domain(self, row: Bounce) -> str:
         """Where the reader has their mailbox."""
         return row.subscriber.address_key.rpartition("@")[2] if row.subscriber else "–"
 
     @admin.display(description="told by")
-    def way(self, row: Event) -> str:
+    def way(self, row: Bounce) -> str:
         """Which way the report came."""
         return WAYS.get(row.source, row.source)
 
 
-def _rows() -> QuerySet[Event]:
-    return Event.objects.exclude(verdict="")
+def _rows() -> QuerySet[Bounce]:
+    return Bounce.objects.exclude(verdict="")
 
 
-def _of_an_issue(event: Event) -> bool:
+def _of_an_issue(event: Bounce) -> bool:
     return event.dispatch is not None and event.dispatch.issue_id is not None
 
 
@@ -145,7 +143,7 @@ def _page(name: str, pk: int | None) -> str:
     return reverse(f"admin:{name}_change", args=[pk]) if pk else ""
 
 
-def _counts_as(event: Event) -> str:
+def _counts_as(event: Bounce) -> str:
     """What the mail counts as where another report of it weighs more, or ""."""
     verdict = event.delivery.verdict if event.delivery else None
     if verdict is None or Delivery.Verdict(verdict).name.lower() == event.verdict:

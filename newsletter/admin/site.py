@@ -21,7 +21,7 @@ LINKS = (
         (
             ("newsletter.issue", "Issues", "edit_note"),
             ("newsletter.dispatch", "Dispatches", "outgoing_mail"),
-            ("newsletter.event", "Bounces", "undo"),
+            ("newsletter.bounce", "Bounces", "undo"),
             ("newsletter.newsletter", "Newsletters", "newspaper"),
         ),
     ),

@@ -76,6 +76,13 @@ class Event(models.Model):
         return f"{self.kind} at {self.at}"
 
 
+class Bounce(Event):
+    """An event that has a verdict: a bounce or a complaint."""
+
+    class Meta:
+        proxy = True
+
+
 class Tally(models.Model):
     """How many hits of one kind a dispatch has, by who made them; kept as they come, so that no report counts rows.
 

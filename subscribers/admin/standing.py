@@ -10,7 +10,7 @@ from django.urls import reverse
 
 from newsletter import feedback
 from newsletter.admin.bounces import BADGES, WAYS, WORDS
-from newsletter.models import Event
+from newsletter.models import Bounce
 from subscribers import consent
 from subscribers.models import Subscriber, Suppression
 
@@ -39,7 +39,7 @@ class Suppressed:
 class Returned:
     """One bounce or complaint of theirs."""
 
-    event: Event
+    event: Bounce
     badge: str
     word: str
     reason: str
@@ -51,8 +51,8 @@ def standing(request: HttpRequest, person: Subscriber) -> dict[str, Any]:
     are more of them than SHOWN."""
     suppressions = Suppression.objects.filter(fingerprint=person.fingerprint).select_related("newsletter")
     may_lift = request.user.has_perm("subscribers.delete_suppression")
-    may_see = request.user.has_perm("newsletter.view_event")
-    events = Event.objects.filter(subscriber=person).exclude(verdict="").select_related("newsletter").order_by("-pk")
+    may_see = request.user.has_perm("newsletter.view_bounce")
+    events = Bounce.objects.filter(subscriber=person).exclude(verdict="").select_related("newsletter").order_by("-pk")
     found = list(events[: SHOWN + 1]) if may_see else []
     return {
         "suppressed": [_suppressed(row, may_lift=may_lift) for row in suppressions.order_by("pk")],

@@ -95,7 +95,7 @@ class SuppressionAdmin(footprints.NamelessLog[Suppression], base.LargeModelAdmin
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """What lifting means, in a sentence."""
-        return ["Mail may go to this address again."], {}, set(), []
+        return ["Mail may go to this address again.", "Where it bounces again, it is suppressed again."], {}, set(), []
 
     def delete_model(self, request: HttpRequest, obj: Suppression) -> None:
         """Lift it."""
