@@ -41,7 +41,7 @@ def path_of(requested: ConsentRecord) -> str:
 
 def answer(browser: Client, requested: ConsentRecord, **fields: Any) -> Subscriber:
     """Press the button of the confirmation page, with its question answered by `fields`."""
-    browser.post(path_of(requested), {"tracking_asked": "1", **fields})
+    browser.post(path_of(requested), fields)
     assert requested.subscriber is not None
     requested.subscriber.refresh_from_db()
     return requested.subscriber
@@ -144,11 +144,19 @@ def test_the_answer_is_noted_with_its_words(
     assert record.source == "confirmation page"
 
 
-def test_who_confirms_without_having_been_asked_has_not_answered(browser: Client) -> None:
+def test_confirming_twice_answers_once(browser: Client) -> None:
     requested = request_for(make_newsletter())
-    browser.post(path_of(requested))
-    requested.subscriber.refresh_from_db()  # type: ignore[union-attr]
-    assert requested.subscriber.tracking == Choice.NEWSLETTER  # type: ignore[union-attr]
+    answer(browser, requested)
+    assert answer(browser, requested, tracking="on").tracking == Choice.ANONYMOUS
+    assert ConsentRecord.objects.filter(action__in=consent.TRACKING_ACTIONS.values()).count() == 1
+
+
+def test_a_newsletter_that_is_confirmed_along_is_asked_for_too(browser: Client) -> None:
+    person = make_subscriber()
+    asked = request_for(make_newsletter(tracking="anonymous"), person)
+    request_for(make_newsletter(slug="tides", name="The Tides"), person)
+    assert 'name="tracking"' in browser.get(path_of(asked)).content.decode()
+    assert answer(browser, asked).tracking == Choice.ANONYMOUS
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def words_version(newsletter: Newsletter) -> str:
         return hashlib.sha256("\n".join(words(newsletter)).encode()).hexdigest()
 
 
-def question(newsletter: Newsletter) -> list[str]:
+def question() -> list[str]:
     """What the tick on the confirmation page agrees to, in the active language: apart from subscribing, and as the
     answer the tick's label."""
     return [
@@ -86,7 +86,7 @@ def question(newsletter: Newsletter) -> list[str]:
 def question_version(newsletter: Newsletter) -> str:
     """A hash by which the words of the question are recognised later."""
     with language_of(newsletter):
-        return hashlib.sha256("\n".join(question(newsletter)).encode()).hexdigest()
+        return hashlib.sha256("\n".join(question()).encode()).hexdigest()
 
 
 def form_context(newsletter: Newsletter, form: SubscribeForm | None = None) -> dict[str, Any]:
@@ -137,12 +137,12 @@ def confirm(request: HttpRequest, token: str) -> HttpResponse:
         chosen = request.POST.getlist("also")
         for each in [requested, *(other for other in others if str(other.pk) in chosen)]:
             _confirm(request, each)
-        if "tracking_asked" in request.POST and _asks(requested):
+        if _asks(requested, others):
             _answer(request, requested)
         return private(HttpResponseRedirect(reverse("confirm", args=[token])))
     if subscribing.would_change(requested):
         with language_of(newsletter):
-            asked = question(newsletter) if _asks(requested) else None
+            asked = question() if _asks(requested, others) else None
         return private(page("confirm", {"token": token, "others": others, "question": asked}, newsletter=newsletter))
     subscription = Subscription.objects.filter(subscriber=requested.subscriber, newsletter=newsletter).first()
     if subscription is None or subscription.status == Subscription.Status.UNSUBSCRIBED or requested.subscriber is None:
@@ -156,13 +156,13 @@ def _confirm(request: HttpRequest, requested: ConsentRecord) -> None:
     consent.confirm(requested, source=subscribing.CONFIRMATION, evidence=evidence)
 
 
-def _asks(requested: ConsentRecord) -> bool:
+def _asks(requested: ConsentRecord, others: list[ConsentRecord]) -> bool:
     """Whether confirming this asks for consent to tracking: only the owner of the address can give it, so it is asked
     here and not where anybody may type any address."""
-    newsletter, subscriber = requested.newsletter, requested.subscriber
-    if newsletter is None or subscriber is None or newsletter.tracking != Newsletter.Tracking.INDIVIDUAL:
+    offered = [each.newsletter for each in (requested, *others) if each.newsletter]
+    if requested.subscriber is None or all(each.tracking != Newsletter.Tracking.INDIVIDUAL for each in offered):
         return False
-    return consent.may_ask_about_tracking(subscriber)
+    return consent.may_ask_about_tracking(requested.subscriber)
 
 
 def _answer(request: HttpRequest, requested: ConsentRecord) -> None:
