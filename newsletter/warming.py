@@ -55,12 +55,14 @@ def take(day: SendingDay, claimed: int) -> None:
 
 def note(day: SendingDay, outcomes: Iterable[Outcome], *, not_begun: int = 0) -> None:
     """Count what became of messages that were taken from `day`: accepted, or refused for good, whoever it was that was
-    refused; `not_begun` of them are given back."""
+    refused; `not_begun` of them are given back, and so is what was not tried because the other side was away."""
+    outcomes = list(outcomes)
     results = [outcome.result for outcome in outcomes]
+    given_back = not_begun + sum(outcome.result == Result.LATER and not outcome.tried for outcome in outcomes)
     accepted = results.count(Result.ACCEPTED)
     refused = results.count(Result.REFUSED) + results.count(Result.SENDER_REFUSED)
     SendingDay.objects.filter(pk=day.pk).update(
-        accepted=F("accepted") + accepted, refused=F("refused") + refused, taken=F("taken") - not_begun
+        accepted=F("accepted") + accepted, refused=F("refused") + refused, taken=F("taken") - given_back
     )
 
 
@@ -86,8 +88,8 @@ def _cap(domain: str, today: dt.date) -> int | None:
     if last is None:
         return FIRST_CAP
     answered = last.accepted + last.refused
-    # A day that was hardly used shows nothing.
-    good = last.taken * 2 >= last.cap and last.refused <= answered * HIGH_SHARE
+    # A day on which little was answered shows nothing, however much was claimed for it.
+    good = answered * 2 >= last.cap and last.refused <= answered * HIGH_SHARE
     cap = last.cap * 2 if good else last.cap
     if cap > CEILING:
         return None

@@ -83,6 +83,28 @@ def test_a_day_hardly_used_proves_nothing() -> None:
             use_up(dispatch, share=share)
 
 
+def test_a_day_on_which_nothing_was_answered_proves_nothing() -> None:
+    dispatch = make_any()
+    for day, expected in [(0, 50), (1, 50)]:
+        with on(day), transaction.atomic():
+            row = warming.lock_today(dispatch)
+            assert row
+            assert row.cap == expected
+            warming.take(row, row.cap)
+            warming.note(row, [Outcome(1, Result.LATER, "451 try later")] * row.cap)
+
+
+def test_what_was_not_tried_while_the_relay_was_away_takes_no_place_of_the_day() -> None:
+    dispatch = make_any()
+    with on(0), transaction.atomic():
+        row = warming.lock_today(dispatch)
+        assert row
+        warming.take(row, 50)
+        warming.note(row, [Outcome(1, Result.LATER, "away", tried=False)] * 48 + [Outcome(1, Result.LATER, "451")] * 2)
+        row.refresh_from_db()
+        assert warming.left(row, dispatch) == 48
+
+
 def test_a_month_without_mail_begins_anew() -> None:
     dispatch = make_any()
     for day, expected in [(0, 50), (1, 100), (31, 200), (62, 50)]:
