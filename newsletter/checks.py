@@ -2,6 +2,7 @@
 
 masthead.E001  a lease ends before the transport is sure to have answered
 masthead.E002  the transport's settings cannot be used
+masthead.E004  the mailbox for bounces cannot be used
 masthead.E010  SITE_URL is not https
 masthead.E011  a key is not set in the environment
 masthead.E012  DEBUG is on
@@ -22,7 +23,7 @@ from typing import Any
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections
 
-from newsletter import incoming, transports
+from newsletter import fetching, incoming, transports
 from newsletter.models import Newsletter
 from newsletter.settings import ENV, Environment
 
@@ -79,6 +80,16 @@ def the_provider_of_events_is_known(**_: Any) -> list[CheckMessage]:
 def events_prove_whose_they_are(**_: Any) -> list[CheckMessage]:
     """Whoever could send events in the provider's name could end anybody's subscription."""
     return [Error(problem, hint=hint, id="masthead.E021") for problem, hint in incoming.problems()]
+
+
+@register(TAG)
+def the_mailbox_for_bounces_can_be_used(**_: Any) -> list[CheckMessage]:
+    """BOUNCE_MAILBOX names a mailbox, and its password does not go in the clear."""
+    hint = "Set BOUNCE_MAILBOX; docs/operators.md has examples."
+    return [
+        Error(problem, hint=hint, id="masthead.E004")
+        for problem in fetching.problems(ENV.bounce_mailbox.get_secret_value())
+    ]
 
 
 @register(TAG, deploy=True)

@@ -50,6 +50,10 @@ class Environment(BaseSettings):
     bounce_address: str = Field(
         "", description="Where bounces go, like `bounces@news.example.org`; each mail gets an address of its own there."
     )
+    bounce_mailbox: SecretStr = Field(
+        SecretStr(""),
+        description="The mailbox that bounces arrive in: imaps://user:password@host/INBOX, or pop3s:// …",
+    )
     provider: str = Field("", description="An e-mail provider of django-anymail by name, in place of SMTP: mailgun …")
     anymail: dict[str, Any] = Field({}, description="The provider's settings for django-anymail, as a JSON object.")
     events_from: str = Field(
@@ -140,6 +144,22 @@ class Environment(BaseSettings):
         # With a token of 50 characters and a plus sign the local part has 64 octets at most.
         if value and not re.fullmatch(r"[A-Za-z0-9._-]{1,13}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", value):
             raise ValueError("write it like bounces@news.example.org, with at most 13 ASCII characters before the @")
+        return value
+
+    @field_validator("bounce_mailbox")
+    @classmethod
+    def _bounce_mailbox_is_an_address(cls, value: SecretStr) -> SecretStr:
+        parts = urlsplit(value.get_secret_value())
+        try:
+            usable = parts.scheme in {"imap", "imaps", "imap+starttls", "pop3", "pop3s", "pop3+starttls"}
+            usable = usable and bool(parts.hostname and parts.username and parts.password) and parts.port != 0
+        except ValueError:
+            usable = False
+        if value.get_secret_value() and not usable:
+            raise ValueError(
+                "write it like imaps://user:password@mail.example.org/INBOX, signs like @ and / in user and password as"
+                " %40 and %2F"
+            )
         return value
 
     @field_validator("site_url")

@@ -20,7 +20,7 @@ from django.conf import settings
 from django.db import close_old_connections, connection
 from kombu.exceptions import OperationalError
 
-from newsletter import alerts, events, feedback, intake, retention, scheduling, sending
+from newsletter import alerts, events, feedback, fetching, intake, retention, scheduling, sending
 from newsletter.hooks import occurring, turns
 from newsletter.hooks import tidying as hooks_tidying
 from newsletter.intake import Channel
@@ -120,6 +120,14 @@ def take_in(channel: str) -> None:
 
 
 @shared_task
+def read_bounces(mailbox_id: int) -> None:
+    """Take what has come into the mailbox for bounces, unless the settings name another by now."""
+    mailbox = fetching.current()
+    if mailbox is not None and mailbox.pk == mailbox_id:
+        fetching.read(mailbox, stopping=_stopping.is_set)
+
+
+@shared_task
 def judge_refused() -> None:
     """Judge what was refused while sending."""
     feedback.take_refused()
@@ -199,6 +207,7 @@ def due() -> list[tuple[Task[[int], None], int, str]]:
         *((prepare, pk, SOON) for pk in scheduling.to_prepare()),
         *((send_batch, pk, ORDINARY) for pk in scheduling.to_ring(Dispatch.Kind.ISSUE)),
         *((call_hook, pk, HOOKS) for pk in turns.to_ring()),
+        *((read_bounces, pk, INTAKE) for pk in fetching.to_ring()),
     ]
 
 

@@ -34,6 +34,7 @@ SETTINGS = {
     "REDIS_URL": "",
     "SMTP_URL": "smtp://127.0.0.1:1",
     "BOUNCE_ADDRESS": "",
+    "BOUNCE_MAILBOX": "",
     "PROVIDER": "",
     "ANYMAIL": "{}",
     "SITE_URL": "http://127.0.0.1:8000",

@@ -14,7 +14,7 @@ from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.urls import reverse
 
-from newsletter import counting, feedback, intake, stats
+from newsletter import counting, feedback, fetching, intake, stats
 from newsletter.admin.site import may_view
 from newsletter.models import Attempt, Delivery, Dispatch, Halt, Issue, Newsletter
 from subscribers.models import Subscription
@@ -105,22 +105,24 @@ def fill(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 
 def _alarms() -> list[Alarm]:
-    """That all sending is halted, each dispatch that stopped because its sums or accepts do not hold, and what came
-    back and is not written down."""
+    """That all sending is halted, each dispatch that stopped because its sums or accepts do not hold, that bounces
+    cannot be read, and what came back and is not written down."""
     halted = [Alarm("All sending is halted.", halt.reason) for halt in Halt.objects.order_by("pk")]
     stopped = Dispatch.objects.live().filter(breached=True).select_related("issue", "newsletter").order_by("-pk")
-    return (
-        halted
-        + [
+    mailbox = fetching.current()
+    return [
+        *halted,
+        *(
             Alarm(
                 f"{dispatch.issue or 'A single message'} is stopped: it does not add up.",
                 dispatch.pause_reason,
                 reverse("admin:newsletter_dispatch_change", args=[dispatch.pk]) if dispatch.issue_id else "",
             )
             for dispatch in stopped[:SHOWN]
-        ]
-        + [Alarm("Opens, clicks or notices are missing.", sentence) for sentence in intake.complaints(intake.look())]
-    )
+        ),
+        *([Alarm("Bounces cannot be read.", mailbox.trouble)] if mailbox and mailbox.trouble else []),
+        *(Alarm("Opens, clicks or notices are missing.", sentence) for sentence in intake.complaints(intake.look())),
+    ]
 
 
 def _newsletters() -> QuerySet[Any]:

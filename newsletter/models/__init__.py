@@ -1,7 +1,7 @@
 """Rows: fields, states, constraints and querysets. The rules that change them live in the modules named after them."""
 
 from newsletter.models.dispatches import Attempt, Batch, Delivery, Dispatch, DispatchProfile, Halt, SendingDay, Variant
-from newsletter.models.events import Bounce, Event, Hour, Mark, Tally
+from newsletter.models.events import Bounce, BounceMailbox, Event, Hour, Mark, Tally
 from newsletter.models.hooks import Call, Hook, Occurrence
 from newsletter.models.issues import Issue, Revision, Section
 from newsletter.models.newsletters import Newsletter, StandingSection, Theme
@@ -10,6 +10,7 @@ __all__ = [
     "Attempt",
     "Batch",
     "Bounce",
+    "BounceMailbox",
     "Call",
     "Delivery",
     "Dispatch",

@@ -83,6 +83,27 @@ class Bounce(Event):
         proxy = True
 
 
+class BounceMailbox(models.Model):
+    """A mailbox that bounces arrive in, read by one worker at a time; what is known of it from look to look.
+
+    `left` are the mails that stay there, by UID, so that they are not fetched each time: see `newsletter.fetching`.
+    """
+
+    place = models.CharField(max_length=300, unique=True, help_text="Where it is, without the password.")
+    rung_at = models.DateTimeField(null=True)
+    lease_token = models.UUIDField(null=True)
+    leased_until = models.DateTimeField(null=True)
+    read_at = models.DateTimeField(null=True, help_text="When it was last read without trouble.")
+    trouble = models.CharField(max_length=500, blank=True, default="", help_text="Why it could not be read.")
+    left = models.JSONField(default=dict)
+
+    class Meta:
+        verbose_name_plural = "bounce mailboxes"
+
+    def __str__(self) -> str:
+        return self.place
+
+
 class Tally(models.Model):
     """How many hits of one kind a dispatch has, by who made them; kept as they come, so that no report counts rows.
 

@@ -1,0 +1,106 @@
+"""A mailbox by IMAP (RFC 3501), by Python's own client: what is needed is one folder, one mail at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import imaplib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from newsletter.fetching.place import Place, Trouble, Unreadable
+
+T = TypeVar("T")
+
+WINDOW = 20_000  # mails asked for at once: a line with their numbers stays far below what the client takes
+_FAULTS = (imaplib.IMAP4.error, OSError, EOFError, ValueError)  # ValueError: an answer that is no IMAP
+
+
+class ImapBox:
+    """An open folder. Every method raises Trouble where the server or the way to it fails."""
+
+    def __init__(self, place: Place, *, timeout: float) -> None:
+        self._place = place
+        self._imap: imaplib.IMAP4 | None = None
+        try:
+            self._imap = self._connect(timeout)
+            self._open(self._imap)
+        except _FAULTS as error:
+            self.drop()
+            raise Trouble(f"{place.host} cannot be read: {place.said(error)}.") from error
+
+    def _connect(self, timeout: float) -> imaplib.IMAP4:
+        place = self._place
+        if place.security == "tls":
+            return imaplib.IMAP4_SSL(place.host, place.port, ssl_context=place.tls, timeout=timeout)
+        return imaplib.IMAP4(place.host, place.port, timeout=timeout)
+
+    def _open(self, imap: imaplib.IMAP4) -> None:
+        place = self._place
+        if place.security == "starttls":
+            imap.starttls(ssl_context=place.tls)
+        if "AUTH=PLAIN" in imap.capabilities:
+            imap.authenticate("PLAIN", lambda _: f"\0{place.user}\0{place.password}".encode())
+        else:
+            imap.login(_quoted(place.user), place.password)
+        imap.capability()  # some offer more after signing in
+        said, data = imap.select(_quoted(place.folder))
+        if said != "OK":
+            raise imaplib.IMAP4.error(f"there is no folder {place.folder} ({_text(data)})")
+        self._count = int(data[0] or b"0")
+        self.validity = _text(imap.response("UIDVALIDITY")[1])
+        self._can_expunge_one = "UIDPLUS" in _text(imap.response("CAPABILITY")[1]).upper().split() or (
+            "UIDPLUS" in imap.capabilities
+        )
+
+    def ids(self) -> list[str]:
+        """The UIDs of all mails that nobody has deleted, the oldest first; good for this `validity`."""
+        found: list[str] = []
+        for first in range(1, self._count + 1, WINDOW):
+            last = min(first + WINDOW - 1, self._count)
+            said, data = self._do(lambda imap, first=first, last=last: imap.uid("SEARCH", f"{first}:{last} UNDELETED"))  # type: ignore[misc]
+            if said != "OK":
+                raise Trouble(f"{self._place.host} does not list its mails: {_text(data)}.")
+            found += _text(data).split()
+        return found
+
+    def fetch(self, uid: str, limit: int) -> bytes | None:
+        """The first `limit` octets of a mail, None where it is gone; it stays unread. Raises Unreadable."""
+        said, data = self._do(lambda imap: imap.uid("FETCH", uid, f"(BODY.PEEK[]<0.{limit}>)"))
+        if said != "OK":
+            raise Unreadable(f"the server does not give it: {_text(data)}")
+        return next((bytes(part[1]) for part in data if isinstance(part, tuple)), None)
+
+    def delete(self, uid: str) -> None:
+        """Delete a mail, for good."""
+        said, data = self._do(lambda imap: imap.uid("STORE", uid, r"+FLAGS.SILENT (\Deleted)"))
+        if said == "OK":
+            said, data = self._do(lambda imap: imap.uid("EXPUNGE", uid) if self._can_expunge_one else imap.expunge())
+        if said != "OK":
+            raise Trouble(f"{self._place.host} does not delete mails: {_text(data)}.")
+
+    def close(self) -> None:
+        """Take leave."""
+        self._do(lambda imap: imap.logout())
+
+    def drop(self) -> None:
+        """Let the connection go without a word."""
+        if self._imap is not None:
+            with contextlib.suppress(OSError):  # it may be closed already
+                self._imap.shutdown()
+
+    def _do(self, what: Callable[[imaplib.IMAP4], T]) -> T:
+        assert self._imap is not None, "only an open folder is asked"  # noqa: S101
+        try:
+            return what(self._imap)
+        except _FAULTS as error:
+            raise Trouble(f"{self._place.host} was lost: {self._place.said(error)}.") from error
+
+
+def _quoted(text: str) -> str:
+    """A quoted string (RFC 3501 section 4.3); the client does not quote by itself."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _text(data: Any) -> str:
+    """What the server said, in one line."""
+    return " ".join(part.decode("ascii", "replace") for part in data or () if isinstance(part, bytes))

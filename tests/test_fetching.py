@@ -1,0 +1,300 @@
+"""The mailbox for bounces, by IMAP and by POP3, from a real server on this machine that misbehaves as told."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import OperationalError
+from django.db.models import F
+from pydantic import SecretStr
+from pytest_django import Settings
+
+from newsletter import checks, feedback, fetching, receiving, tasks
+from newsletter.admin import dashboard
+from newsletter.models import BounceMailbox, Event
+from newsletter.receiving import Done
+from newsletter.settings import ENV, Environment
+from subscribers.models import Suppression
+from tests.mailbox_double import PASSWORD, MailboxDouble
+from tests.making import make_dispatch, make_newsletter
+from tests.returned import bounce_of, letter
+from tests.sending import send, sinking
+from tests.smtp_sink import Received
+from tests.test_transports_smtp import certificate, tls_of
+
+__all__ = ["certificate"]  # a fixture
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def mails(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> list[Received]:
+    """Three mails of one issue, as the relay got them."""
+    settings.BOUNCE_ADDRESS = "bounces@news.example.org"
+    with sinking(monkeypatch) as sink:
+        send(make_dispatch(make_newsletter(), readers=3))
+        return sink.messages()
+
+
+@pytest.fixture(params=["imap", "pop3"])
+def box(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[MailboxDouble]:
+    with MailboxDouble(request.param) as running:
+        use(monkeypatch, running)
+        yield running
+
+
+@pytest.fixture
+def imap(monkeypatch: pytest.MonkeyPatch) -> Iterator[MailboxDouble]:
+    with MailboxDouble("imap") as running:
+        use(monkeypatch, running)
+        yield running
+
+
+def use(monkeypatch: pytest.MonkeyPatch, box: MailboxDouble) -> None:
+    monkeypatch.setitem(ENV.__dict__, "bounce_mailbox", SecretStr(box.url))
+    monkeypatch.setattr(fetching, "TIMEOUT", 5)
+
+
+def row() -> BounceMailbox:
+    mailbox = fetching.current()
+    assert mailbox
+    return mailbox
+
+
+def look() -> fetching.Look:
+    return fetching.read(row())
+
+
+def bounced() -> int:
+    return Event.objects.filter(kind=Event.Kind.BOUNCE).count()
+
+
+def test_what_came_is_received_and_deleted(box: MailboxDouble, mails: list[Received]) -> None:
+    for mail in mails:
+        box.put(bounce_of(mail))
+    found = look()
+    assert (found.done[Done.NOTED], found.waiting, found.trouble) == (3, 0, "")
+    assert box.mails == {}
+    assert Suppression.objects.count() == 3
+    assert look().taken == 0
+
+
+def test_the_same_bounce_by_a_pipe_and_the_mailbox_counts_once(box: MailboxDouble, mails: list[Received]) -> None:
+    receiving.receive(bounce_of(mails[0]).replace(b"\r\n", b"\n"), mails[0].sender)
+    box.put(b"Delivered-To: bounces@news.example.org\r\n" + bounce_of(mails[0]))
+    assert look().done[Done.REPEATED] == 1
+    assert (bounced(), Suppression.objects.count(), box.mails) == (1, 1, {})
+
+
+def test_letters_and_absence_notes_stay_and_are_not_fetched_again(box: MailboxDouble, mails: list[Received]) -> None:
+    box.put(letter("bounces@news.example.org", "A question", "May I quote you?"))
+    box.put(letter("bounces@news.example.org", "Out of office", "Monday.", Auto_Submitted="auto-replied"))
+    assert look().done[Done.LEFT] == 2
+    box.put(bounce_of(mails[0]))
+    assert look().done == {Done.NOTED: 1, Done.REPEATED: 0, Done.UNKNOWN: 0, Done.LEFT: 0}
+    assert (len(box.mails), box.fetched()) == (2, 3)
+
+
+def test_nothing_is_deleted_that_is_not_committed(
+    box: MailboxDouble, mails: list[Received], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.put(bounce_of(mails[0]))
+
+    def away(*_: object) -> None:
+        raise OperationalError("the database is away")
+
+    with monkeypatch.context() as while_away:
+        while_away.setattr(feedback, "write_notices", away)
+        with pytest.raises(OperationalError):
+            look()
+    assert len(box.mails) == 1
+    assert look().done[Done.NOTED] == 1
+
+
+def test_what_was_received_and_not_deleted_comes_again_and_counts_once(
+    monkeypatch: pytest.MonkeyPatch, mails: list[Received]
+) -> None:
+    with MailboxDouble("pop3", drop_at_end=True) as box:
+        use(monkeypatch, box)
+        box.put(bounce_of(mails[0]))
+        assert look().trouble
+        assert (len(box.mails), bounced()) == (1, 1)
+        box.drop_at_end = False
+        assert look().done[Done.REPEATED] == 1
+        assert (box.mails, bounced()) == ({}, 1)
+
+
+def test_a_mail_that_the_server_does_not_give_blocks_no_other(box: MailboxDouble, mails: list[Received]) -> None:
+    box.refuse.add(box.put(b"broken"))
+    box.put(bounce_of(mails[0]))
+    found = look()
+    assert (found.unreadable, found.done[Done.NOTED], found.trouble) == (1, 1, "")
+    assert look().taken == 0
+    assert list(box.mails.values()) == [b"broken"]
+
+
+def test_a_mail_that_costs_the_connection_each_time_blocks_no_other(box: MailboxDouble, mails: list[Received]) -> None:
+    box.drop_at.add(box.put(b"broken" * 1000))
+    for mail in mails:
+        box.put(bounce_of(mail))
+    assert look().trouble
+    while look().trouble:
+        assert box.fetched() < 20
+    assert bounced() == 3
+    assert list(box.mails.values()) == [b"broken" * 1000]
+    assert look().taken == 0
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for(
+    box: MailboxDouble, mails: list[Received], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "TIMEOUT", 0.3)
+    box.silent_at.add(box.put(bounce_of(mails[0])))
+    assert "did not answer in time" in look().trouble
+    box.silent_at.clear()
+    assert look().done[Done.NOTED] == 1
+
+
+def test_a_mail_of_any_size_is_understood_by_its_beginning(box: MailboxDouble, mails: list[Received]) -> None:
+    box.put(bounce_of(mails[0]) + b"x" * 3000 + b"\r\n" + (b"y" * 76 + b"\r\n") * (receiving.LIMIT // 70))
+    assert look().done[Done.NOTED] == 1
+    assert box.mails == {}
+
+
+def test_lines_that_begin_with_a_dot_come_as_they_were(box: MailboxDouble, mails: list[Received]) -> None:
+    raw = bounce_of(mails[0]) + b".\r\n..\r\n.x\r\n"
+    receiving.receive(raw)
+    box.put(raw)
+    assert look().done[Done.REPEATED] == 1
+
+
+def test_trouble_is_told_without_the_password(
+    box: MailboxDouble, mails: list[Received], caplog: pytest.LogCaptureFixture
+) -> None:
+    box.refuse_login = True
+    found = look()
+    assert "127.0.0.1 cannot be read" in found.trouble
+    assert row().trouble == found.trouble
+    (alarm,) = dashboard._alarms()
+    assert alarm.sentence == found.trouble
+    with pytest.raises(CommandError) as refused:
+        call_command("read_bounces")
+    for text in (found.trouble, caplog.text, row().place, str(refused.value)):
+        assert PASSWORD not in text
+    box.refuse_login = False
+    look()
+    assert dashboard._alarms() == []
+    assert row().read_at
+
+
+def test_one_worker_reads_at_a_time_and_a_dead_one_is_not_waited_for_long(
+    box: MailboxDouble, mails: list[Received]
+) -> None:
+    box.put(bounce_of(mails[0]))
+    mailbox = row()
+    nested: list[fetching.Look] = []
+    fetching.read(mailbox, tell=lambda *_: nested.append(fetching.read(mailbox)))
+    assert [each.busy for each in nested] == [True]
+    box.put(bounce_of(mails[1]))
+    BounceMailbox.objects.update(leased_until=F("rung_at"), rung_at=None)
+    assert look().done[Done.NOTED] == 1
+
+
+def test_uids_of_another_validity_mean_other_mails(imap: MailboxDouble, mails: list[Received]) -> None:
+    uid = imap.put(letter("bounces@news.example.org", "A question", "?"))
+    look()
+    imap.validity = 2
+    imap.mails[uid] = bounce_of(mails[0])
+    assert look().done[Done.NOTED] == 1
+    assert imap.mails == {}
+
+
+def test_a_look_ends_after_so_many_mails_and_the_command_goes_on(
+    box: MailboxDouble, mails: list[Received], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "MOST", 2)
+    for mail in mails:
+        box.put(bounce_of(mail))
+    found = look()
+    assert (found.taken, found.waiting) == (2, 1)
+    assert "1 noted" in call_command("read_bounces", "--once")
+    assert box.mails == {}
+
+
+def test_no_mail_is_deleted_that_others_have_marked_where_one_can_be_deleted(
+    imap: MailboxDouble, mails: list[Received]
+) -> None:
+    imap.flagged.add(imap.put(b"marked by a person"))
+    imap.put(bounce_of(mails[0]))
+    look()
+    assert list(imap.mails.values()) == [b"marked by a person"]
+
+
+def test_older_servers_are_signed_in_to_and_cleared_too(monkeypatch: pytest.MonkeyPatch, mails: list[Received]) -> None:
+    with MailboxDouble("imap", capabilities="") as box:
+        use(monkeypatch, box)
+        box.put(bounce_of(mails[0]))
+        assert look().done[Done.NOTED] == 1
+        assert box.mails == {}
+        assert any(command.split(" ")[1] == "LOGIN" for command in box.commands)
+
+
+@pytest.mark.parametrize("starttls", [False, True])
+@pytest.mark.parametrize("protocol", ["imap", "pop3"])
+def test_the_way_to_the_server_is_encrypted_and_its_certificate_checked(
+    monkeypatch: pytest.MonkeyPatch, mails: list[Received], certificate: Path, protocol: str, starttls: bool
+) -> None:
+    with MailboxDouble(protocol, tls=tls_of(certificate), starttls=starttls) as box:
+        use(monkeypatch, box)
+        box.put(bounce_of(mails[0]))
+        assert "certificate cannot be trusted" in look().trouble
+        trusting = ssl.create_default_context(cafile=str(certificate))
+        monkeypatch.setattr(ssl, "create_default_context", lambda: trusting)
+        assert look().done[Done.NOTED] == 1
+
+
+def test_a_mailbox_is_looked_at_once_a_minute(box: MailboxDouble, mails: list[Received]) -> None:
+    box.put(bounce_of(mails[0]))
+    ring = [(task, pk) for task, pk, _ in tasks.due() if task is tasks.read_bounces]
+    assert ring == [(tasks.read_bounces, row().pk)]
+    assert fetching.to_ring() == []
+    tasks.read_bounces(row().pk)
+    assert bounced() == 1
+    BounceMailbox.objects.update(rung_at=F("rung_at") - timedelta(minutes=2))
+    assert fetching.to_ring() == [row().pk]
+
+
+def test_without_a_mailbox_nothing_is_read() -> None:
+    assert fetching.to_ring() == []
+    with pytest.raises(CommandError, match="BOUNCE_MAILBOX is not set"):
+        call_command("read_bounces")
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("imap://u:p@mail.example.org", "in the clear"),
+        ("pop3://u:p@192.0.2.1", "in the clear"),
+        ("pop3s://u:p@mail.example.org/INBOX", "POP3 has none"),
+        ("imaps://u:p@mail.example.org/B%C3%BCro", "not ASCII"),
+        ("imaps://mail.example.org/INBOX", "must be written like"),
+        ("https://u:p@mail.example.org", "must be written like"),
+        ("imaps://u:p@mail.example.org:x/", "must be written like"),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch, url: str, said: str) -> None:
+    monkeypatch.setitem(ENV.__dict__, "bounce_mailbox", SecretStr(url))
+    (found,) = checks.the_mailbox_for_bounces_can_be_used()
+    assert said in str(found.msg)
+    assert fetching.to_ring() == []
+
+
+@pytest.mark.parametrize("url", ["imaps://u:p@mail.example.org/INBOX", "pop3s://u:p@h", "imap://u:p@127.0.0.1:1143"])
+def test_urls_that_can_be_used_are(url: str) -> None:
+    assert fetching.problems(url) == []
+    assert url not in repr(Environment(bounce_mailbox=SecretStr(url)))
