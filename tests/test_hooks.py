@@ -311,6 +311,17 @@ def test_a_call_that_fails_waits_and_comes_with_the_same_id(receiver: Receiver) 
     assert (call.status, call.tries) == (Status.ACCEPTED, 2)
 
 
+def test_an_answer_with_bytes_that_no_text_column_takes_is_noted_without_them(receiver: Receiver) -> None:
+    hook = make_hook(receiver.url)
+    call = occurring.try_out(hook)
+    receiver.answer = say(500, b"\x00No\x00pe\x00 \xff\x07")
+    assert turns.take(hook) == 1
+    call.refresh_from_db()
+    hook.refresh_from_db()
+    assert (call.status, call.answer) == (Status.WAITING, "Nope \ufffd")
+    assert hook.last_failure == "status 500: Nope \ufffd"
+
+
 def test_a_call_is_given_up_after_its_last_try(receiver: Receiver) -> None:
     hook = make_hook(receiver.url)
     occurring.try_out(hook)

@@ -150,7 +150,7 @@ def _retry_after(response: http.client.HTTPResponse) -> dt.timedelta | None:
         return min(dt.timedelta(seconds=min(int(written[:9]), 10**8)), LONGEST_WAIT)
     try:
         asked = email.utils.parsedate_to_datetime(written)
-    except ValueError:
+        wait = asked.replace(tzinfo=asked.tzinfo or dt.UTC) - dt.datetime.now(dt.UTC)
+    except (ValueError, OverflowError):  # the latter from a number that no date holds
         return None
-    wait = asked.replace(tzinfo=asked.tzinfo or dt.UTC) - dt.datetime.now(dt.UTC)
     return min(max(wait, dt.timedelta()), LONGEST_WAIT)
