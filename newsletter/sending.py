@@ -27,13 +27,14 @@ from django.db.models.functions import Now
 from newsletter import deliveries, message, rates, rendering, tracking, transports, utm, variants, warming
 from newsletter.content import IssueContent, TrackingMode
 from newsletter.deliveries import Claimed
-from newsletter.models import Attempt, Batch, Dispatch, DispatchProfile, Variant
+from newsletter.models import Attempt, Batch, Dispatch, DispatchProfile, SendingDay, Variant
 from newsletter.settings import ENV
 from newsletter.transports import Outcome, Result, Transport
 
 logger = logging.getLogger(__name__)
 
 TASK_SECONDS = 30.0  # then the batch is given back and rung again, so that a worker can stop between tasks
+_AWAY = (OperationalError, InterfaceError, InternalError)  # of a database that may take the same again later
 COMPILED_KEPT = 64  # variants a worker holds compiled; keeps memory flat however many there are
 
 
@@ -144,22 +145,28 @@ def _send_chunk(lease: _Lease, pinned: Callable[[], _Pinned], limit: int) -> Sen
     # As much before the lease ends as one message may wait for its answers.
     deadline = lease.ends - transports.longest_wait()
     transport = _transport()
-    with transaction.atomic():
-        day = warming.lock_today(dispatch) if ENV.warm_up else None
-        if day:
-            limit = min(limit, warming.left(day, dispatch))
-        if not limit:
-            Batch.objects.filter(pk=batch.pk).update(due_at=warming.tomorrow())
-            return Sent()
-        attempt = Attempt.objects.create(
-            batch=batch, worker=worker_name(), transport=transport.name, idempotency_key=uuid.uuid4()
-        )
-        chunk = deliveries.claim(batch, attempt=attempt, limit=limit)
-        if not chunk:
-            attempt.delete()
-            return Sent()
-        if day:
-            warming.take(day, len(chunk))
+    key, day = uuid.uuid4(), None
+    try:
+        with transaction.atomic():
+            day = warming.lock_today(dispatch) if ENV.warm_up else None
+            if day:
+                limit = min(limit, warming.left(day, dispatch))
+            if not limit:
+                Batch.objects.filter(pk=batch.pk).update(due_at=warming.tomorrow())
+                return Sent()
+            attempt = Attempt.objects.create(
+                batch=batch, worker=worker_name(), transport=transport.name, idempotency_key=key
+            )
+            chunk = deliveries.claim(batch, attempt=attempt, limit=limit)
+            if not chunk:
+                attempt.delete()
+                return Sent()
+            if day:
+                warming.take(day, len(chunk))
+    except _AWAY:
+        # It may have been committed all the same, and only the answer be lost: of these rows nothing was begun.
+        _keep_trying(partial(_unclaim, batch, key, day))
+        raise
     outcomes: list[Outcome] = []
     tries = {row.pk: row.tries for row in chunk}
     begun: set[int] = set()
@@ -231,6 +238,13 @@ def _without_room(dispatch: Dispatch, transport: str, chunk: list[Claimed]) -> d
     domains = ["" if single else row.address_key.rpartition("@")[2] for row in chunk]
     waits = rates.waits(transport, domains)
     return {row.pk: wait for row, wait in zip(chunk, waits, strict=True) if wait}
+
+
+def _unclaim(batch: Batch, key: uuid.UUID, day: SendingDay | None) -> None:
+    with transaction.atomic():
+        returned = deliveries.unclaim(batch, key)
+        if day and returned:
+            warming.note(day, [], not_begun=returned)
 
 
 def _note(attempt: Attempt, outcomes: list[Outcome], begun: set[int], tries: dict[int, int]) -> None:
@@ -374,7 +388,7 @@ def _keep_trying(write: Callable[[], object], *, longest: float = 5.0) -> None:
         try:
             write()
             return
-        except (OperationalError, InterfaceError, InternalError) as error:
+        except _AWAY as error:
             logger.warning("The database did not take an outcome; trying again in %.1f s: %s", wait, error)
             connection.close()
             time.sleep(wait)

@@ -35,7 +35,7 @@ from newsletter.deliveries.doubting import (
     repeat_nothing,
     to_repeat,
 )
-from newsletter.deliveries.noting import STALE, back_off, note, postpone, put_back
+from newsletter.deliveries.noting import STALE, back_off, note, postpone, put_back, unclaim
 from newsletter.deliveries.returning import Change, arrived, came_back
 
 __all__ = [
@@ -65,5 +65,6 @@ __all__ = [
     "retry_failed",
     "skip_cancelled",
     "to_repeat",
+    "unclaim",
     "with_messages",
 ]

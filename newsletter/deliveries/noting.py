@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import random
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,8 +14,8 @@ from django.db.models import Case, DateTimeField, F, Value, When
 from django.db.models.functions import Coalesce, Now
 
 from newsletter.deliveries.clock import now
-from newsletter.models import Attempt, Delivery
-from newsletter.transports import Outcome, Result
+from newsletter.models import Attempt, Batch, Delivery
+from newsletter.transports import KEPT, Outcome, Result
 
 Status = Delivery.Status
 STALE = dt.timedelta(hours=72)  # put off for so long, a newsletter is old news: fail it
@@ -110,10 +111,30 @@ def put_back(attempt: Attempt, rows: Iterable[int]) -> int:
     """Return to the queue those `rows` (ids) that `attempt` claimed and no transport was given; the number.
 
     Of these rows certainly no byte left, and it counts no try: not even where the lease ran out meanwhile, as it does
-    while the database is away, and they were taken for doubts.
+    while the database is away, and they were taken for doubts. Only where the provider keeps keys such doubts stay:
+    another worker may be making their calls at this moment.
     """
-    claimed = Delivery.objects.filter(pk__in=list(rows), attempt=attempt, status__in=OPEN)
+    mine = (Status.SENDING,) if attempt.transport in KEPT else OPEN
+    claimed = Delivery.objects.filter(pk__in=list(rows), attempt=attempt, status__in=mine)
     return claimed.update(status=Status.QUEUED, tries=F("tries") - 1)
+
+
+def unclaim(batch: Batch, key: uuid.UUID) -> int:
+    """`put_back` for all that a claim of `batch` took under the idempotency key `key`, if it was committed; the number.
+
+    For a worker that heard no answer to its commit. An attempt is known by its key here: the id of one that was not
+    committed may be given to another. Safe to repeat.
+    """
+    with transaction.atomic():
+        # The server may still be at that commit; until its end the new attempt keeps others from this lock.
+        Batch.objects.select_for_update().filter(pk=batch.pk).first()
+        attempt = Attempt.objects.filter(batch=batch, idempotency_key=key).first()
+        if attempt is None:
+            return 0
+        rows = Delivery.objects.filter(dispatch=batch.dispatch_id, batch=batch, attempt=attempt)
+        returned = put_back(attempt, rows.values_list("pk", flat=True))
+        Attempt.objects.filter(pk=attempt.pk).update(finished_at=Now())
+        return returned
 
 
 def postpone(attempt: Attempt, waits: Mapping[int, float]) -> int:
