@@ -540,7 +540,7 @@ def test_a_late_accept_settles_what_the_author_queued_again(sink: SmtpSink) -> N
     Delivery.objects.update(status="unconfirmed", tries=1, attempt=attempt)
     scheduling.resend_unconfirmed(dispatch)
     row = Delivery.objects.get()
-    accepted = [Outcome(delivery_id=row.pk, result=Result.ACCEPTED, reply="250 ok", provider_id="x" * 500)]
+    accepted = [Outcome(delivery_id=row.pk, result=Result.ACCEPTED, reply="250 ok", provider_id="\0\ud800" + "x" * 500)]
     deliveries.note(attempt, accepted, tries={row.pk: 1}, retry_seconds=1)
     assert send(dispatch).claimed == 0
     assert sink.count() == 0

@@ -13,6 +13,7 @@ from django.db import connection, transaction
 from django.db.models import Case, DateTimeField, F, Value, When
 from django.db.models.functions import Coalesce, Now
 
+from newsletter.content import clean_line
 from newsletter.deliveries.clock import now
 from newsletter.models import Attempt, Batch, Delivery
 from newsletter.transports import KEPT, Outcome, Result
@@ -52,7 +53,8 @@ def note_accepted(attempt: Attempt, accepted: Sequence[Outcome]) -> None:
     width = Delivery._meta.get_field("provider_id").max_length
     # In the order of their ids, as all who hold several deliveries take them, so that no two wait for each other.
     in_order = sorted(accepted, key=lambda outcome: outcome.delivery_id)
-    answers = json.dumps([[each.delivery_id, each.reply, each.provider_id[:width]] for each in in_order])
+    # What PostgreSQL cannot hold, a NUL for one, would keep all the others in doubt.
+    answers = json.dumps([[each.delivery_id, each.reply, clean_line(each.provider_id)[:width]] for each in in_order])
     if connection.vendor == "postgresql":
         answer = "SELECT (value->>0)::bigint, value->>1, value->>2 FROM json_array_elements(%s::json)"
     else:
