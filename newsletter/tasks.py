@@ -77,7 +77,7 @@ def tick() -> None:
     try:
         for task, pk, queue in due():
             task.apply_async((pk,), expires=RING_SECONDS, queue=queue)
-        intake.forward()
+        intake.forward(seconds=TURN_SECONDS)
         for channel, turns_at_once in _coming_back().items():
             for _ in range(turns_at_once):
                 # The next tick sees what is left.

@@ -340,3 +340,15 @@ def test_an_entry_in_a_file_is_one_line_of_json() -> None:
     intake.put(Channel.HIT, [{"n": 1, "text": "a\nb"}])
     (line,) = next(folder().iterdir()).read_bytes().splitlines()
     assert json.loads(line)["text"] == "a\nb"
+
+
+def test_a_machines_files_are_moved_to_where_workers_of_all_machines_look(
+    settings: Settings, with_redis: redis.Redis, tmp_path: Path
+) -> None:
+    there = settings.ENV
+    away(settings)
+    intake.put(Channel.HIT, [{"n": 1}])
+    settings.ENV = there
+    assert intake.forward() == 1
+    settings.INTAKE_DIR = tmp_path / "another machine"
+    assert numbers(drained()) == [1]

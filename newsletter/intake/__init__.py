@@ -132,14 +132,15 @@ def drain(
     return written
 
 
-def forward() -> int:
-    """Move what waits in files of this machine into the stream, where a worker of any machine finds it; how many."""
-    moved = 0
+def forward(*, seconds: float = float("inf")) -> int:
+    """Move what waits in files of this machine into the stream, where a worker of any machine finds it, for about
+    `seconds`; how many."""
+    until, moved = time.monotonic() + seconds, 0
     for channel in Channel:
-        while stream.named() and (batch := spool.take(channel)):
+        while stream.named() and time.monotonic() < until and (batch := spool.take(channel)):
             try:
                 if batch.lines:
-                    stream.put(channel, batch.lines)
+                    stream.put(channel, batch.lines, patiently=True)
             except Away:
                 batch.leave()
                 return moved

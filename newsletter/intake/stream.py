@@ -45,9 +45,10 @@ def named() -> bool:
     return bool(settings.ENV.redis_url)
 
 
-def put(channel: Channel, lines: Sequence[bytes]) -> None:
-    """Append `lines` in one round trip. Raises Away where it is not known that Redis has them all."""
-    client = _quick_client()
+def put(channel: Channel, lines: Sequence[bytes], *, patiently: bool = False) -> None:
+    """Append `lines` in one round trip; `patiently` where nobody waits. Raises Away where it is not known that they are
+    all kept."""
+    client = _patient_client() if patiently else _quick_client()
     try:
         if len(lines) == 1:
             client.xadd(_key(channel), {ENTRY: lines[0]})
