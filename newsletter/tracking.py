@@ -24,8 +24,10 @@ from __future__ import annotations
 import binascii
 import hmac
 import re
-from base64 import b32decode, b32encode, urlsafe_b64decode, urlsafe_b64encode
+from base64 import b32decode, urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
+from functools import cache
+from itertools import product
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -39,6 +41,7 @@ READER_BYTES = SUBSCRIBER_BYTES + NEWSLETTER_BYTES + ID_BYTES
 # A redirect of the longest URL still fits into the 8 kB that servers and proxies take as a request line.
 URL_BYTES = 4096
 
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _CONTROLS = re.compile("[\x00-\x1f\x7f]")
 # What may stand before a token in a local part: our own name with whatever sign the mail system puts between them, and
 # the tags that others add in front (BATV: prvs=…=). The signature says whether it is one.
@@ -66,6 +69,20 @@ def _digest(key: bytes, key_number: int, purpose: bytes, body: bytes) -> bytes:
     return hmac.digest(key, purpose + b"\0" + bytes([key_number]) + body, "sha256")[:MAC_BYTES]
 
 
+@cache
+def _threes() -> list[str]:
+    return ["".join(three) for three in product(_ALPHABET, repeat=3)]
+
+
+def _base32(raw: bytes) -> str:
+    """`raw` in base32 (RFC 4648), small letters, no padding: what `b32encode` gives in a fraction of its time, which
+    every mail takes twice."""
+    unused = -8 * len(raw) % 15
+    number, threes = int.from_bytes(raw, "big") << unused, _threes()
+    written = "".join([threes[number >> shift & 0x7FFF] for shift in range(8 * len(raw) + unused - 15, -1, -15)])
+    return written[: -(-8 * len(raw) // 5)]
+
+
 @dataclass(frozen=True)
 class _Key:
     """A key to sign with."""
@@ -82,7 +99,7 @@ class _Key:
         return urlsafe_b64encode(self.signed(purpose, body)).rstrip(b"=").decode("ascii")
 
     def sign_for_address(self, purpose: bytes, body: bytes) -> str:
-        return b32encode(self.signed(purpose, body)).rstrip(b"=").decode("ascii").lower()
+        return _base32(self.signed(purpose, body))
 
     def signed(self, purpose: bytes, body: bytes) -> bytes:
         return bytes([self.number]) + body + _digest(self.key, self.number, purpose, body)
@@ -157,7 +174,7 @@ def read_address(address: str) -> int | ReaderToken | None:
         return None
     written = found[0].upper()
     raw = b32decode(written + "=" * (-len(written) % 8))
-    if b32encode(raw).decode("ascii").rstrip("=") != written:  # decoders ignore the last, unused bits
+    if _base32(raw).upper() != written:  # decoders ignore the last, unused bits
         raise BadToken("The token is not written the way this site writes it.")
     if len(raw) == 1 + READER_BYTES + MAC_BYTES:
         return _reader_in(_verified(b"leave", raw, longest=READER_BYTES, shortest=READER_BYTES))

@@ -33,7 +33,8 @@ class MailboxDouble:
     """See the module."""
 
     protocol: str = "imap"
-    capabilities: str = "UIDPLUS AUTH=PLAIN"
+    capabilities: str = "AUTH=PLAIN"
+    capabilities_inside: str = "UIDPLUS"  # once signed in
     tls: ssl.SSLContext | None = None
     starttls: bool = False
     validity: int = 1
@@ -157,6 +158,8 @@ class _Session:
 
 
 class _Imap(_Session):
+    inside = False
+
     def greet(self) -> None:
         self.say("* OK here")
 
@@ -173,7 +176,8 @@ class _Imap(_Session):
         return word != "LOGOUT"
 
     def do_capability(self, _: str) -> None:
-        self.say(f"* CAPABILITY IMAP4rev1 STARTTLS {self.box.capabilities}")
+        offered = self.box.capabilities_inside if self.inside else self.box.capabilities
+        self.say(f"* CAPABILITY IMAP4rev1 STARTTLS {offered}")
 
     def do_starttls(self, _: str) -> None:
         pass
@@ -189,6 +193,7 @@ class _Imap(_Session):
 
     def signed_in(self, user: str, password: str) -> str:
         good = (user, password) == (USER, PASSWORD) and not self.box.refuse_login
+        self.inside = good
         return "OK signed in" if good else f"NO [AUTHENTICATIONFAILED] not {user} with {password}"
 
     def do_select(self, rest: str) -> str:

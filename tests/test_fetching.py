@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -20,12 +21,14 @@ from newsletter.models import BounceMailbox, Event
 from newsletter.receiving import Done
 from newsletter.settings import ENV, Environment
 from subscribers.models import Suppression
+from tests.conftest import Start
 from tests.mailbox_double import PASSWORD, MailboxDouble
 from tests.making import make_dispatch, make_newsletter
 from tests.returned import bounce_of, letter
 from tests.sending import send, sinking
 from tests.smtp_sink import Received
 from tests.test_transports_smtp import certificate, tls_of
+from tests.waiting import until
 
 __all__ = ["certificate"]  # a fixture
 
@@ -236,7 +239,7 @@ def test_no_mail_is_deleted_that_others_have_marked_where_one_can_be_deleted(
 
 
 def test_older_servers_are_signed_in_to_and_cleared_too(monkeypatch: pytest.MonkeyPatch, mails: list[Received]) -> None:
-    with MailboxDouble("imap", capabilities="") as box:
+    with MailboxDouble("imap", capabilities="", capabilities_inside="") as box:
         use(monkeypatch, box)
         box.put(bounce_of(mails[0]))
         assert look().done[Done.NOTED] == 1
@@ -267,6 +270,17 @@ def test_a_mailbox_is_looked_at_once_a_minute(box: MailboxDouble, mails: list[Re
     assert bounced() == 1
     BounceMailbox.objects.update(rung_at=F("rung_at") - timedelta(minutes=2))
     assert fetching.to_ring() == [row().pk]
+
+
+def test_by_hand_it_is_watched_until_it_is_told_to_stop(
+    environment: dict[str, str], start: Start, box: MailboxDouble, mails: list[Received]
+) -> None:
+    watching = start(sys.executable, "manage.py", "read_bounces", "--watch", BOUNCE_MAILBOX=box.url)
+    box.put(bounce_of(mails[0]))
+    until(lambda: not box.mails or watching.poll() is not None, "the bounce is taken out")
+    watching.terminate()
+    assert watching.wait(20) == 0
+    assert bounced() == 1
 
 
 def test_without_a_mailbox_nothing_is_read() -> None:

@@ -284,6 +284,11 @@ def test_no_character_of_an_address_can_be_changed(bounce_address: str, place: i
         tracking.read_address(f"{prefix}+{token[:place]}{other}{token[place + 1 :]}@{domain}")
 
 
+@given(st.binary(max_size=40))
+def test_what_stands_in_addresses_is_plain_base32(raw: bytes) -> None:
+    assert tracking._base32(raw) == b32encode(raw).decode().rstrip("=").lower()
+
+
 def test_addresses_without_a_token_say_nothing() -> None:
     for address in ("", "@", "bounces@news.example.org", "ada+news@example.org", "bounces+@news.example.org"):
         assert tracking.read_address(address) is None

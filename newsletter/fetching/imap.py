@@ -42,15 +42,13 @@ class ImapBox:
             imap.authenticate("PLAIN", lambda _: f"\0{place.user}\0{place.password}".encode())
         else:
             imap.login(_quoted(place.user), place.password)
-        imap.capability()  # some offer more after signing in
+        _, offered = imap.capability()  # many offer more after signing in
+        self._can_expunge_one = "UIDPLUS" in _text(offered).upper().split()
         said, data = imap.select(_quoted(place.folder))
         if said != "OK":
             raise imaplib.IMAP4.error(f"there is no folder {place.folder} ({_text(data)})")
         self._count = int(data[0] or b"0")
         self.validity = _text(imap.response("UIDVALIDITY")[1])
-        self._can_expunge_one = "UIDPLUS" in _text(imap.response("CAPABILITY")[1]).upper().split() or (
-            "UIDPLUS" in imap.capabilities
-        )
 
     def ids(self) -> list[str]:
         """The UIDs of all mails that nobody has deleted, the oldest first; good for this `validity`."""
