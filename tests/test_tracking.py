@@ -275,13 +275,25 @@ def test_a_plus_sign_that_a_mail_program_encoded_is_read(bounce_address: str) ->
 @settings_of_hypothesis
 @given(st.integers(0, 49), st.integers(1, 31), st.booleans())
 def test_no_character_of_an_address_can_be_changed(bounce_address: str, place: int, by: int, leave: bool) -> None:
-    prefix, _, rest = (unsubscribe_address(1, 1) if leave else return_address(7)).partition("+")
+    with pytest.raises(BadToken):
+        tracking.read_address(changed(unsubscribe_address(1, 1) if leave else return_address(7), place, by))
+
+
+def changed(address: str, place: int, by: int) -> str:
+    """`address` with one character of its token replaced by one that stands `by` away."""
+    prefix, _, rest = address.partition("+")
     token, _, domain = rest.partition("@")
     place %= len(token)
     alphabet = "abcdefghijklmnopqrstuvwxyz234567"
     other = alphabet[alphabet.index(token[place]) ^ by]
-    with pytest.raises(BadToken):
-        tracking.read_address(f"{prefix}+{token[:place]}{other}{token[place + 1 :]}@{domain}")
+    return f"{prefix}+{token[:place]}{other}{token[place + 1 :]}@{domain}"
+
+
+@pytest.mark.parametrize("by", range(1, 32))
+def test_not_even_bits_that_mean_nothing_can_be_changed(bounce_address: str, by: int) -> None:
+    for address in (return_address(7), unsubscribe_address(1, 1)):
+        with pytest.raises(BadToken):
+            tracking.read_address(changed(address, -1, by))
 
 
 @given(st.binary(max_size=40))
