@@ -10,10 +10,12 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import NoReverseMatch, reverse
 
+from newsletter.models import Delivery, Event
 from subscribers import consent
 from subscribers.models import Suppression
 from tests.browsing import SCHEMES, Watched, chromium_at, serve
 from tests.conftest import Start
+from tests.feeding import put, write
 from tests.making import make_dispatch, make_newsletter, make_reader
 
 GRAVE = {"serious", "critical"}
@@ -47,6 +49,9 @@ def paths() -> Iterator[str]:
 def test_axe_finds_nothing_grave_on_any_page_of_the_admin(start: Start, chromium: str) -> None:
     weekly = make_newsletter()
     make_dispatch(weekly, readers=3, paid="For those who pay.")
+    mails = [put(delivery, status=Delivery.Status.SENT) for delivery in Delivery.objects.all()]
+    for delivery, verdict in zip(mails, ["hard", "soft", "block"], strict=True):
+        write(Event.Kind.BOUNCE, delivery, verdict=verdict, detail="550 no")
     consent.suppress(make_reader(weekly).subscriber.fingerprint, reason=Suppression.Reason.MANUAL, source="test")
     staff = Client()
     staff.force_login(User.objects.create_superuser("desk"))

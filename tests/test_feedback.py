@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from newsletter import bounces, deliveries, feedback, intake, invariants, tracking
+from newsletter import bounces, deliveries, events, feedback, intake, invariants, tracking
 from newsletter.feedback import Notice
 from newsletter.models import Batch, Delivery, Event, Occurrence
 from newsletter.transports import Outcome, Result
@@ -185,6 +185,16 @@ def test_the_heaviest_verdict_on_a_mail_counts(verdicts: list[str], counts: Deli
 def test_who_speaks_of_a_mail_had_it(kind: Event.Kind, status: Delivery.Status) -> None:
     delivery = make_delivery(status=status)
     write(kind, delivery)
+    delivery.refresh_from_db()
+    assert delivery.status == Status.SENT
+    assert invariants.breaches(delivery.dispatch) == []
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("kind", [Kind.OPEN, Kind.CLICK, Kind.UNSUBSCRIBE])
+def test_who_opens_a_mail_has_it(kind: Event.Kind) -> None:
+    delivery = make_delivery(status=Status.UNCONFIRMED)
+    events.record(kind, delivery_id=delivery.pk, hit=events.Hit("GET", "Mail/1.0"))
     delivery.refresh_from_db()
     assert delivery.status == Status.SENT
     assert invariants.breaches(delivery.dispatch) == []

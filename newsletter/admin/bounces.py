@@ -21,7 +21,7 @@ BADGES = {"complaint": "danger", "hard": "danger", "block": "warning", "soft": "
 # Each on one line, however narrow its column.
 WORDS = {verdict.name.lower(): verdict.label.replace(" ", "\N{NO-BREAK SPACE}") for verdict in Delivery.Verdict}
 # How a report came, as a person would say it; what is not here is a provider's name.
-WAYS = {"smtp": "the mail server’s answer while sending", "mail": "a bounce mail", "test": "a test"}
+WAYS = {"smtp": "the mail server’s answer while sending", "mail": "a bounce mail"}
 
 
 class VerdictFilter(admin.SimpleListFilter):

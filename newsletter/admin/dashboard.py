@@ -14,11 +14,14 @@ from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.urls import reverse
 
-from newsletter import counting, feedback, fetching, intake, stats
+from newsletter import counting, feedback, fetching, intake
 from newsletter.admin.site import may_view
-from newsletter.models import Attempt, Delivery, Dispatch, Halt, Issue, Newsletter
+from newsletter.models import Attempt, Delivery, Dispatch, Event, Halt, Issue, Newsletter, Tally
 from subscribers.models import Subscription
 
+EXPLAINED = 2  # last issues of which the page says why they were blocked
+_LEFT_OPEN = (Delivery.Status.FAILED.value, Delivery.Status.UNCONFIRMED.value)
+_BY_PEOPLE = {Event.Kind.OPEN.value: "opened", Event.Kind.CLICK.value: "clicked"}
 SHOWN = 4  # newsletters that the page goes into; whoever has more goes through their list
 
 Status = Dispatch.Status
@@ -144,44 +147,73 @@ def _dispatches() -> QuerySet[Dispatch]:
 def _glances(request: HttpRequest, newsletters: list[Any]) -> list[Glance]:
     wanted = {pk for newsletter in newsletters for pk in (newsletter.last, newsletter.next) if pk}
     dispatches = _dispatches().in_bulk(wanted)
-    came_back = feedback.numbers(dispatch for dispatch in dispatches.values() if dispatch.status == Status.SENT)
+    sent = [dispatch for dispatch in dispatches.values() if dispatch.status == Status.SENT]
+    numbers, came_back = _numbers(sent), feedback.numbers(sent)
+    blocked = _blocked(sent, came_back)
+    readers = _readers(newsletters)
     accepted = {dispatch.pk: number for dispatch, number in _accepted(list(dispatches.values()))}
     glances = []
     for newsletter in newsletters:
-        active = Subscription.objects.filter(newsletter=newsletter, status=Subscription.Status.ACTIVE)
         last = dispatches.get(newsletter.last)
         glance = Glance(
             newsletter=newsletter,
-            readers=counting.about(active),
+            readers=readers[newsletter.pk],
             drafts=newsletter.drafts,
             next=dispatches.get(newsletter.next),
             last=last,
             accepted=accepted.get(newsletter.last, 0),
-            numbers=_numbers(last) if last else None,
+            numbers=numbers.get(newsletter.last),
             came_back=came_back.get(newsletter.last, {}),
-            blocked=_blocked(last, came_back.get(newsletter.last, {})) if last else "",
+            blocked=blocked.get(newsletter.last, ""),
         )
         glances.append(replace(glance, step=_next_step(request, glance)))
     return glances
 
 
-def _numbers(dispatch: Dispatch) -> dict[str, int]:
-    """Of what went last: readers who opened, clicked and left, and mail that failed or is in doubt; each from a tally
-    or the part of an index that has no others."""
-    hits = stats.engagement(dispatch)
-    deliveries = Delivery.objects.filter(dispatch=dispatch)
-    return {
-        "opened": hits["opens"]["people"]["readers"],
-        "clicked": hits["clicks"]["people"]["readers"],
-        "unsubscribed": deliveries.filter(unsubscribed_at__isnull=False).count(),
-        "failed": deliveries.filter(status=Delivery.Status.FAILED).count(),
-        "unconfirmed": deliveries.filter(status=Delivery.Status.UNCONFIRMED).count(),
+def _readers(newsletters: list[Any]) -> dict[int, counting.Count]:
+    """How many read each: counted for all at once where that is cheap."""
+    if not newsletters:
+        return {}
+    active = Subscription.objects.filter(newsletter__in=newsletters, status=Subscription.Status.ACTIVE)
+    together = counting.about(active)
+    if together.estimated or together.bounded:
+        return {each.pk: counting.about(active.filter(newsletter=each)) for each in newsletters}
+    counts = dict(active.values_list("newsletter").annotate(number=Count("pk")).order_by())
+    return {each.pk: counting.Count(counts.get(each.pk, 0)) for each in newsletters}
+
+
+def _numbers(dispatches: list[Dispatch]) -> dict[int, dict[str, int]]:
+    """Of what went last, by id: readers who opened, clicked and left, and mail that failed or is in doubt; from tallies
+    and parts of indexes that have no others, for all of them at once."""
+    found = {
+        dispatch.pk: dict.fromkeys(("opened", "clicked", "unsubscribed", *_LEFT_OPEN), 0) for dispatch in dispatches
     }
+    tallies = Tally.objects.filter(dispatch__in=found, url_digest="", judged=Event.Judged.PERSON, kind__in=_BY_PEOPLE)
+    for pk, kind, readers in tallies.values_list("dispatch", "kind", "readers"):
+        found[pk][_BY_PEOPLE[kind]] = readers
+    rows = Delivery.objects.filter(dispatch__in=found).order_by()
+    left = rows.filter(unsubscribed_at__isnull=False).values_list("dispatch").annotate(number=Count("pk"))
+    for pk, number in left:
+        found[pk]["unsubscribed"] = number
+    open_ = rows.filter(status__in=_LEFT_OPEN).values_list("dispatch", "status").annotate(number=Count("pk"))
+    for pk, status, number in open_:
+        found[pk][status] = number
+    return found
 
 
-def _blocked(dispatch: Dispatch, came_back: dict[Delivery.Verdict, int]) -> str:
-    number = came_back.get(Delivery.Verdict.BLOCK, 0)
-    return feedback.sentence(feedback.group(dispatch, Delivery.Verdict.BLOCK, number)) if number else ""
+def _blocked(dispatches: list[Dispatch], came_back: dict[int, dict[Delivery.Verdict, int]]) -> dict[int, str]:
+    """Whose servers refused each of these; of the EXPLAINED latest also why."""
+    verdict = Delivery.Verdict.BLOCK
+    refused = [each for each in dispatches if came_back.get(each.pk, {}).get(verdict)]
+    refused.sort(key=lambda dispatch: -dispatch.pk)
+    found = {}
+    for place, dispatch in enumerate(refused):
+        number = came_back[dispatch.pk][verdict]
+        short = feedback.Group(verdict, number)
+        found[dispatch.pk] = feedback.sentence(
+            feedback.group(dispatch, verdict, number) if place < EXPLAINED else short
+        )
+    return found
 
 
 def _accepted(dispatches: list[Dispatch]) -> list[tuple[Dispatch, int]]:

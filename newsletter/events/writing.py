@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db import transaction
 
-from newsletter import allowed, judging
+from newsletter import allowed, deliveries, judging
 from newsletter.content import TrackingMode
 from newsletter.events import given, storing
 from newsletter.events.reading import Hit
@@ -34,6 +34,7 @@ class _Mail:
     delivery: int | None = None
     subscriber: int | None = None
     sent_at: dt.datetime | None = None
+    sent: bool = True
 
 
 def entry_of(
@@ -71,16 +72,18 @@ def write_hits(entries: Sequence[dict[str, Any]]) -> int:
     deliveries, readers and dispatches. Raises KeyError or ValueError where an entry is not one of `entry_of`.
     """
     with transaction.atomic():
-        deliveries = _mails(entry.get("delivery") for entry in entries)
-        dispatches = _dispatches(entry.get("dispatch") for entry in entries if entry.get("delivery") not in deliveries)
+        mails = _mails(entry.get("delivery") for entry in entries)
+        dispatches = _dispatches(entry.get("dispatch") for entry in entries if entry.get("delivery") not in mails)
         rows = (
-            _row(entry, deliveries.get(entry.get("delivery")) or dispatches.get(entry.get("dispatch")))
-            for entry in entries
+            _row(entry, mails.get(entry.get("delivery")) or dispatches.get(entry.get("dispatch"))) for entry in entries
         )
         judged = _judged([row for row in rows if row is not None])
         # What says whose request it was serves to judge it, and is not stored where the client asks that nobody knows.
         private = {uuid.UUID(entry["key"]) for entry in entries if entry.get("private")}
-        return len(storing.store([replace(row, agent="", network="") if row.key in private else row for row in judged]))
+        stored = storing.store([replace(row, agent="", network="") if row.key in private else row for row in judged])
+        # Whoever opens a mail has it, whatever is known of its hand-over.
+        deliveries.arrived({row.delivery_id for row in judged if row.delivery_id and not mails[row.delivery_id].sent})
+        return len(stored)
 
 
 def record(
@@ -177,10 +180,19 @@ def _mails(ids: Iterable[int | None]) -> dict[int | None, _Mail]:
         "subscriber__pk",
         "subscriber__tracking",
         "settled_at",
+        "status",
     )
     return {
-        pk: _Mail(dispatch, newsletter, allowed.tracking(mode, ask_first, choice or ""), pk, subscriber, settled_at)
-        for pk, dispatch, newsletter, mode, ask_first, subscriber, choice, settled_at in rows
+        pk: _Mail(
+            dispatch,
+            newsletter,
+            allowed.tracking(mode, ask_first, choice or ""),
+            pk,
+            subscriber,
+            settled_at,
+            status == Delivery.Status.SENT,
+        )
+        for pk, dispatch, newsletter, mode, ask_first, subscriber, choice, settled_at, status in rows
     }
 
 

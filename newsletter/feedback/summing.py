@@ -97,7 +97,7 @@ def group(dispatch: Dispatch, verdict: Delivery.Verdict, readers: int) -> Group:
 
 
 def _whys(dispatch: Dispatch, verdict: Delivery.Verdict) -> tuple[Why, ...]:
-    mails = list(Delivery.objects.filter(dispatch=dispatch, verdict=verdict).values_list("pk", flat=True)[:LOOKED_AT])
+    mails = Delivery.objects.filter(dispatch=dispatch, verdict=verdict).values("pk")[:LOOKED_AT]
     events = Event.objects.filter(delivery__in=mails, verdict=verdict.name.lower()).order_by("pk")
     readers: Counter[str] = Counter()
     domains: dict[str, Counter[str]] = defaultdict(Counter)

@@ -141,9 +141,9 @@ def _find(notices: Sequence[Notice]) -> list[_Known]:
 def _by_provider_id(notices: Sequence[Notice]) -> dict[uuid.UUID, int]:
     """The deliveries that the provider's own ids mean, by the notices' keys.
 
-    No index finds these ids: it would cost every mail sent something. A reader's few mails are found by their address,
-    which also tells the mails of one call apart where all of them have the same id. All deliveries are looked at only
-    where a notice does not say whose it is, or it matters and its reader has moved.
+    A reader's few mails are found by their address, which also tells the mails of one call apart where all of them
+    have the same id. All deliveries with that id are looked at only where a notice does not say whose it is, or it
+    matters and its reader has moved.
     """
     ids, prints = {notice.provider_id for notice in notices}, {notice.fingerprint for notice in notices} - {""}
     people = Subscriber.objects.filter(fingerprint__in=prints)
@@ -153,7 +153,8 @@ def _by_provider_id(notices: Sequence[Notice]) -> dict[uuid.UUID, int]:
     rest = [each for each in notices if not found[each.key] and (not each.fingerprint or each.kind not in _ROUTINE)]
     if rest:
         anybody_s: dict[str, list[int]] = {}
-        rows = Delivery.objects.filter(provider_id__in={notice.provider_id for notice in rest})
+        # Said twice, so that the index that leaves out mail without such an id is good for it.
+        rows = Delivery.objects.filter(provider_id__in={notice.provider_id for notice in rest}).exclude(provider_id="")
         for name, pk in rows.values_list("provider_id", "pk"):
             anybody_s.setdefault(name, []).append(pk)
         found |= {each.key: pks[0] for each in rest if len(pks := anybody_s.get(each.provider_id, [])) == 1}
