@@ -10,7 +10,6 @@ BOUNCE_ADDRESS and so no token to ask for. What a person wrote is for a person t
 from __future__ import annotations
 
 import datetime as dt
-import email
 import hashlib
 import logging
 import re
@@ -18,6 +17,8 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from email import policy
+from email.message import Message
+from email.parser import BytesHeaderParser
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
@@ -42,7 +43,6 @@ _OLDEST = dt.timedelta(days=30)  # a Date before this is a clock that is wrong
 # What tells two mails apart: systems on the way add headers, and some change how lines end.
 _SAME = ("Message-ID", "Date")
 _HASHED = 64 * 1024
-_LINE_END = re.compile(rb"[ \t]*\r?\n")
 # What an address says: a delivery, or who leaves what.
 _Said = int | tracking.ReaderToken | None
 _UNSUBSCRIBE_LINK = re.compile(r"/u/([A-Za-z0-9_-]{42})(?![A-Za-z0-9_-])")
@@ -196,7 +196,7 @@ def _judgement(report: Report, about: _About) -> Judgement:
 def _key(raw: bytes, about: _About, kind: Event.Kind) -> uuid.UUID:
     """The same for one mail, by whichever way it came."""
     headers = _headers(raw)
-    _, _, body = _LINE_END.sub(b"\n", raw).partition(b"\n\n")
+    _, _, body = b"\n".join(line.rstrip(b" \t\r") for line in raw.split(b"\n")).partition(b"\n\n")
     digest = hashlib.sha256(body[:_HASHED].rstrip()).hexdigest()
     own = [str(headers.get(name, "")).strip() for name in _SAME]
     return feedback.key_of(SOURCE, kind.value, about.delivery_id or about.fingerprint, *own, digest)
@@ -207,10 +207,11 @@ def _date(raw: bytes) -> dt.datetime:
     now = timezone.now()
     try:
         at = parsedate_to_datetime(str(_headers(raw).get("Date", "")))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # the last from numbers that no date holds
         return now
     return at if at.tzinfo and now - _OLDEST < at < now else now
 
 
-def _headers(raw: bytes) -> email.message.Message:
-    return email.message_from_bytes(raw[:_HASHED], policy=policy.compat32)
+def _headers(raw: bytes) -> Message:
+    # A parser of headers alone does not look into what they say, which may take it long.
+    return BytesHeaderParser(policy=policy.compat32).parsebytes(raw[:_HASHED])

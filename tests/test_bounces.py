@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from newsletter import bounces
 from newsletter.bounces import Kind, Verdict
+from tests.conftest import ROOT
 
 FIXTURES = Path(__file__).parent / "fixtures" / "bounces"
 LABELS: dict[str, str] = json.loads((FIXTURES / "labels.json").read_text())
@@ -80,6 +83,37 @@ def test_a_report_cut_off_or_damaged_anywhere_raises_nothing(name: str, data: st
 def test_a_mail_of_boxes_in_boxes_raises_nothing() -> None:
     raw = b"".join(b"Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n" % (level, level) for level in range(3000))
     assert bounces.read(raw).verdict is Verdict.NOT_A_BOUNCE
+
+
+# Each held a worker for minutes or hours: what takes a long look where a header, a field or a mail is made for it.
+LONG = 2_000_000
+REPORT = b"From: MAILER-DAEMON@there.example\nSubject: Undelivered Mail\n"
+BOMBS = {
+    "a header of semicolons": REPORT + b'Content-Type: text/plain; x="' + b";" * LONG + b"\n\nx",
+    "a header of parameters": REPORT + b"Content-Type: text/plain" + b"; a*0=x" * (LONG // 7) + b"\n\nx",
+    "a header of encoded words": REPORT + b"To: " + b"=?utf-8?q?a?= " * (LONG // 14) + b"\n\nx",
+    "a header in lines": REPORT + b'Content-Type: text/plain; x="' + (b";" * 900 + b"\n ") * (LONG // 902) + b"\n\nx",
+    "a field in lines": REPORT
+    + b"Content-Type: message/delivery-status\n\nFinal-Recipient: rfc822;ada@there.example\nDiagnostic-Code: x\n"
+    + b" x\n" * (LONG // 3),
+    "boxes around many lines": REPORT
+    + b"".join(b"Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n" % (level, level) for level in range(900))
+    + b"x\n" * (LONG // 2),
+}
+
+
+def test_no_mail_holds_up_the_others(tmp_path: Path) -> None:
+    for name, raw in BOMBS.items():
+        (tmp_path / name).write_bytes(raw)
+    command = [sys.executable, "manage.py", "classify_bounces", "--json", str(tmp_path)]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120, check=True)
+    assert len(json.loads(told.stdout)) == len(BOMBS)
+
+
+def test_the_headers_that_count_are_read_behind_one_that_is_too_long() -> None:
+    raw = fixture("postfix-unknown")
+    report = bounces.read(b"X-Long: " + b"a " * 50_000 + b"\n" + raw)
+    assert (report.verdict, report.sent_to) == (Verdict.HARD, ("b+tok@letters.example",))
 
 
 @given(st.text(max_size=300))

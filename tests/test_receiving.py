@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -226,6 +227,15 @@ def test_a_mail_larger_than_what_is_read_is_understood_by_its_beginning(mails: l
     assert suppressed()
 
 
+@pytest.mark.parametrize(
+    "date", ["Mon, 2 Nov 2026 10:00:00 +99999999999999", "Mon, 2 Nov 99999999999999999999 1:00:00"]
+)
+def test_a_date_that_no_calendar_holds_costs_no_bounce(mails: list[Received], date: str) -> None:
+    raw = re.sub(rb"^Date: .*?$", b"", bounce_of(mails[0]), flags=re.MULTILINE)
+    assert receiving.receive(f"Date: {date}\r\n".encode() + raw).done == Done.NOTED
+    assert suppressed()
+
+
 # --- by a pipe ---
 
 
@@ -253,6 +263,11 @@ def test_mail_is_piped_in_and_counts_once(environment: dict[str, str], mails: li
 def test_the_rest_of_a_huge_mail_is_taken_from_the_pipe(environment: dict[str, str], mails: list[Received]) -> None:
     huge = bounce_of(mails[0]) + b"x" * 76 * (3 * receiving.LIMIT // 76)
     assert pipe(environment, huge).returncode == 0
+    assert suppressed()
+
+
+def test_blanks_without_end_hold_up_nobody(environment: dict[str, str], mails: list[Received]) -> None:
+    assert pipe(environment, bounce_of(mails[0]) + b" " * receiving.LIMIT).returncode == 0
     assert suppressed()
 
 

@@ -16,9 +16,13 @@ from typing import TypeAlias, cast
 _Mime: TypeAlias = "_Message[str, str]"
 
 # The report is at the top, the returned mail behind it; nobody needs the end of a returned attachment.
-_LENGTH = 2_000_000
+_LENGTH = 1_000_000
 _PART_LENGTH = 200_000
 _DEPTH = 12
+# Anybody can write to the address for bounces, and the library's time grows with the square of a header's length, and
+# with lines times boundaries: a mail of a megabyte could hold a worker for an hour.
+_HEADER_LENGTH = 8_000
+_BOUNDARIES = 40  # a report and the mail that it returns have two to ten
 
 _FROM_LINE = re.compile(rb"\A(?:\s*\r?\n)?>?From [^\r\n:]*\r?\n")
 _HEADER = re.compile(r"^([A-Za-z][\w-]{0,60}):[ \t]?(.*)$")
@@ -28,6 +32,17 @@ _TAG = re.compile(r"(<[a-zA-Z/!][^<>@]{0,2000}>)")
 _TAG_NAME = re.compile(r"</?([a-zA-Z\d]{1,20})")
 _BREAKS = frozenset({"br", "p", "div", "tr", "td", "li", "h1", "h2", "h3", "h4", "h5", "h6"})
 _HIDDEN = frozenset({"style", "script", "head", "title"})
+
+
+class _Bounded(email.policy.Compat32):
+    """What a header has beyond _HEADER_LENGTH is cut off as it is read."""
+
+    def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
+        name, value = super().header_source_parse(sourcelines)
+        return name, value[:_HEADER_LENGTH]
+
+
+_BOUNDED = _Bounded()
 
 
 @dataclass(frozen=True)
@@ -58,11 +73,12 @@ def parse(raw: bytes) -> Mail:
     raw = _FROM_LINE.sub(b"", raw[:_LENGTH].lstrip(b"\xef\xbb\xbf"))
     if b"\n" not in raw:
         raw = raw.replace(b"\r", b"\n")  # as old Macintosh mailboxes have it
+    if raw.lower().count(b"boundary") > _BOUNDARIES:
+        return _as_text(raw)
     try:
-        message = email.message_from_bytes(raw, policy=email.policy.compat32)
-        return _mail(message)
+        return _mail(email.message_from_bytes(raw, policy=_BOUNDED))
     except Exception:  # the library raises what it likes on broken or very deep MIME; then it is text
-        return Mail(headers=_headers_of(decode(raw[:20_000])), parts=(Part("text/plain", decode(raw[:100_000])),))
+        return _as_text(raw)
 
 
 def decode(raw: bytes, charset: str = "") -> str:
@@ -97,6 +113,10 @@ def plain_from_html(text: str) -> str:
 def headers_in(text: str) -> dict[str, list[str]]:
     """The headers at the start of `text`, which may be broken: names in lower case, values unfolded and decoded."""
     return _headers_of(text)
+
+
+def _as_text(raw: bytes) -> Mail:
+    return Mail(headers=_headers_of(decode(raw[:20_000])), parts=(Part("text/plain", decode(raw[:100_000])),))
 
 
 def _mail(message: _Mime) -> Mail:
@@ -138,7 +158,7 @@ def _fields(message: _Mime) -> str:
         lines = "".join(f"{name}: {value}\n" for name, value in block.raw_items())
         body = block.get_payload()
         blocks.append(lines + ("\n" + body if isinstance(body, str) else ""))
-    text = "\n".join(blocks)
+    text = "\n".join(blocks)[:_PART_LENGTH]
     text = decode(text.encode("utf-8", "surrogateescape"))  # fields as they came: eight bits or ISO-2022-JP
     if str(message.get("Content-Transfer-Encoding", "")).strip().lower() in {"base64", "quoted-printable"}:
         plain = _Message()
