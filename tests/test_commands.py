@@ -246,3 +246,16 @@ def test_classify_bounces_answers_for_every_file_it_can_read(tmp_path: Path) -> 
     assert json.loads(answer.stdout) == {str(mail): "hard"}
     assert (answer.returncode, answer.stderr) == (1, f"“{gone}” could not be read: No such file or directory.\n")
     assert "There is no such mailbox." in run("classify_bounces", str(mail))
+
+
+def test_classify_bounces_looks_into_folders(tmp_path: Path) -> None:
+    folder = tmp_path / "mails"
+    (folder / "b").mkdir(parents=True)
+    (folder / "gone.eml").symlink_to(tmp_path / "nowhere")
+    for name in ("c.eml", "b/2.eml", "b/1.eml", "a.eml"):
+        (folder / name).write_text("From: MAILER-DAEMON@x.example\nSubject: failure notice\n\n550 no such user\n")
+    answer = run_program(dict(os.environ), "classify_bounces", "--json", str(folder / "c.eml"), str(folder))
+    names = [str(folder / name) for name in ("c.eml", "a.eml", "b/1.eml", "b/2.eml")]
+    assert list(json.loads(answer.stdout).items()) == [(name, "hard") for name in names]
+    assert answer.stderr == f"“{folder}/gone.eml” could not be read: No such file or directory.\n"
+    assert answer.returncode == 1
