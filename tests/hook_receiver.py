@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -85,8 +86,8 @@ TAKEN = say(204)
 
 
 @contextmanager
-def receiving(answer: Answer = TAKEN) -> Iterator[Receiver]:
-    """A receiver on a port of its own."""
+def receiving(answer: Answer = TAKEN, *, tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
+    """A receiver on a port of its own, by https where there is a certificate in `tls`."""
     receiver = Receiver(answer)
 
     class Handler(BaseHTTPRequestHandler):
@@ -109,9 +110,11 @@ def receiving(answer: Answer = TAKEN) -> Iterator[Receiver]:
         def handle_error(self, *_: object) -> None: ...  # callers that go away are part of the tests
 
     server = Server(("127.0.0.1", 0), Handler)
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
-    receiver.url = f"http://127.0.0.1:{server.server_port}/hook"
+    receiver.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}/hook"
     yield receiver
     receiver.released.set()
     server.shutdown()

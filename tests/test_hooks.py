@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from newsletter.settings import ENV
 from subscribers import consent, importing
 from subscribers.models import Membership, Subscription, Suppression, Tier
 from tests.conftest import Start
-from tests.hook_receiver import Receiver, receiving, say, wait_for_release
+from tests.hook_receiver import Answer, Receiver, receiving, say, wait_for_release
 from tests.making import make_dispatch, make_hook, make_newsletter, make_reader, make_subscriber
 from tests.waiting import until
 
@@ -365,6 +366,36 @@ def test_a_wait_that_is_asked_for_is_kept(receiver: Receiver, status: int) -> No
     assert hook.rests_until is not None
     assert call.due_at - call.tried_at >= 2 * HOUR
     assert hook.rests_until - call.tried_at >= 2 * HOUR
+
+
+def nonsense(handler: BaseHTTPRequestHandler) -> None:
+    handler.wfile.write(b"\0\xff is no HTTP\r\n\r\n")
+
+
+NO_DATE = "Wed, 21 Oct 2015 07:28:00 +99999999999999999999"
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [(say(503, b"a\0b \xff\xed\xa0\x80\r\n", Retry_After=NO_DATE), 503), (nonsense, None)],
+    ids=["text", "status"],
+)
+def test_an_answer_that_no_database_holds_is_noted_and_the_call_made_again(
+    receiver: Receiver, answer: Answer, code: int | None
+) -> None:
+    hook = make_hook(receiver.url)
+    occurring.try_out(hook)
+    receiver.answer = answer
+    assert turns.take(hook) == 1
+    call = Call.objects.get()
+    assert (call.status, call.status_code, call.tries) == (Status.WAITING, code, 1)
+    assert call.answer
+    assert call.tried_at is not None
+    assert call.due_at - call.tried_at < dt.timedelta(minutes=1)
+    make_due()
+    receiver.answer = say(204)
+    assert turns.take(hook) == 1
+    assert Call.objects.get().status == Status.ACCEPTED
 
 
 def test_a_hook_that_is_gone_is_switched_off_at_once_and_keeps_what_waits(receiver: Receiver, settings: Any) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import socket
-import ssl
 import time
+from collections.abc import Iterator
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,9 @@ from newsletter.models import Occurrence
 from newsletter.settings import ENV
 from tests.conftest import ROOT
 from tests.hook_receiver import Answer, Received, Receiver, endless, hang_up, receiving, say, wait_for_release
+from tests.test_transports_smtp import certificate, tls_of
+
+__all__ = ["certificate"]  # a fixture
 
 
 @pytest.fixture
@@ -212,13 +216,37 @@ def test_a_name_is_resolved_once_and_its_checked_address_called(monkeypatch: pyt
     assert receiver.received[0].path == "/a?b=c"
 
 
+@pytest.fixture
+def trusted(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The system trusts `certificate`, which is for 127.0.0.1."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    calling._tls.cache_clear()
+    yield
+    calling._tls.cache_clear()
+
+
+@pytest.mark.usefixtures("private", "trusted")
+def test_a_call_goes_encrypted_to_who_has_the_names_certificate(certificate: Path) -> None:
+    with receiving(tls=tls_of(certificate)) as receiver:
+        assert receiver.url.startswith("https:")
+        assert calling.post(receiver.url, b'{"a": 1}', {}) == calling.Answer(204, "")
+        assert receiver.received[0].body == b'{"a": 1}'
+
+
+@pytest.mark.usefixtures("private", "trusted")
+def test_a_certificate_for_another_name_is_refused(certificate: Path) -> None:
+    with receiving(tls=tls_of(certificate)) as receiver:
+        found = calling.post(receiver.url.replace("127.0.0.1", "localhost"), b"{}", {})
+        assert (found.status_code, receiver.received) == (None, [])
+    assert "Hostname mismatch" in found.text
+
+
 @pytest.mark.usefixtures("private")
-def test_a_certificate_of_nobody_is_refused() -> None:
-    with receiving() as receiver:
-        found = calling.post(receiver.url.replace("http:", "https:"), b"{}", {})
-    assert found.status_code is None
-    assert calling._tls().verify_mode == ssl.CERT_REQUIRED
-    assert calling._tls().check_hostname
+def test_a_certificate_of_nobody_is_refused(certificate: Path) -> None:
+    with receiving(tls=tls_of(certificate)) as receiver:
+        found = calling.post(receiver.url, b"{}", {})
+        assert (found.status_code, receiver.received) == (None, [])
+    assert "self-signed certificate" in found.text
 
 
 @given(st.binary(max_size=200))

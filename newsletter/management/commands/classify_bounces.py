@@ -16,7 +16,7 @@ class Command(commands.Command):
     What cannot be read is said on stderr and makes the exit status 1; the others are answered all the same.
     """
 
-    help = "Say of each mail, in files or folders, whether it is a hard, soft or block bounce, a complaint or no bounce."
+    help = "Say of each mail in files or folders whether it is a hard, soft or block bounce, a complaint or no bounce."
     needs_database = False
 
     def add_arguments(self, parser: CommandParser) -> None:
