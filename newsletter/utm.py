@@ -65,6 +65,19 @@ def host_of(word: str) -> str:
     return host if _HOST.fullmatch(_ascii(host)) else ""
 
 
+def hosts_in(text: str) -> list[str]:
+    """The hosts that `text` names, parted by spaces, commas or semicolons; an address pasted whole counts for its host.
+
+    Raises ValueError, a sentence, for a word that names none.
+    """
+    hosts: dict[str, None] = {}
+    for word in text.replace(",", " ").replace(";", " ").split():
+        if not (host := host_of(word)):
+            raise ValueError(f"“{word}” is no host: write it like example.org.")
+        hosts[host] = None
+    return list(hosts)
+
+
 def problem(template: str) -> str:
     """What is wrong with a value as an author writes it, in a sentence; empty when nothing is."""
     rest = template

@@ -52,7 +52,7 @@ def test_create_newsletter_makes_it_with_its_theme_and_the_first_tiers() -> None
 
 
 def test_create_newsletter_takes_every_field_and_answers_in_json() -> None:
-    fields = {
+    fields: dict[str, Any] = {
         "from_address": "editor@example.org",
         "from_name": "Ed",
         "language": "pt-BR",
@@ -60,10 +60,15 @@ def test_create_newsletter_takes_every_field_and_answers_in_json() -> None:
         "postal_address": "1 Main Street",
         "tracking": "individual",
         "upgrade_url": "https://example.org/upgrade",
+        "utm_source": "{newsletter}",
+        "utm_medium": "email",
+        "utm_campaign": "{newsletter}-{number}",
     }
     arguments = [word for name, value in fields.items() for word in (f"--{name.replace('_', '-')}", value)]
+    arguments += ["--ask-first", "--utm-hosts", "example.org, https://shop.example.net/page"]
     answer = run_json("create_newsletter", "weekly", "--name", "The Weekly", *arguments)
     newsletter = Newsletter.objects.get()
+    fields |= {"ask_first": True, "utm_hosts": ["example.org", "shop.example.net"]}
     assert answer == {"id": newsletter.pk, "newsletter": "weekly", "name": "The Weekly", **fields}
     assert {name: getattr(newsletter, name) for name in fields} == fields
 
@@ -92,6 +97,8 @@ def test_create_newsletter_leaves_tiers_that_somebody_made_alone() -> None:
         (["weekly", "--name", "A", "--time-zone", "Mars/Olympus"], "Time zone: Name a time zone like"),
         (["weekly", "--name", "A", "--language", "not a language"], "Language: "),
         (["weekly", "--name", "A", "--upgrade-url", "javascript:alert(1)"], "Upgrade url: Enter a valid URL"),
+        (["weekly", "--name", "A", "--utm-campaign", "{reader}"], "Utm campaign: Between braces there may stand"),
+        (["weekly", "--name", "A", "--utm-hosts", "example.org ???"], "“...” is no host"),
     ],
 )
 def test_create_newsletter_refuses_what_cannot_be_used(arguments: list[str], reason: str) -> None:

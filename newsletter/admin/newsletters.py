@@ -65,13 +65,11 @@ class NewsletterForm(forms.ModelForm):  # type: ignore[type-arg]
         self.initial["utm_hosts"] = " ".join(self.instance.utm_hosts)
 
     def clean_utm_hosts(self) -> list[str]:
-        """The hosts; an address that was pasted whole counts for its host."""
-        given = self.cleaned_data["utm_hosts"].replace(",", " ").replace(";", " ").split()
-        hosts = [utm.host_of(word) for word in given]
-        for word, host in zip(given, hosts, strict=True):
-            if not host:
-                raise forms.ValidationError(f"“{word}” is no host: write it like example.org.")
-        return list(dict.fromkeys(hosts))
+        """The hosts."""
+        try:
+            return utm.hosts_in(self.cleaned_data["utm_hosts"])
+        except ValueError as error:
+            raise forms.ValidationError(str(error)) from error
 
     def clean_slug(self) -> str:
         """A slug that is no other page's path."""

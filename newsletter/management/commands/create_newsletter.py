@@ -1,12 +1,25 @@
 from __future__ import annotations
 
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 
-from newsletter import commands, creation
+from newsletter import commands, creation, utm
 from newsletter.commands import Answer
 from newsletter.models import Newsletter
 
-_FIELDS = ("from_address", "from_name", "language", "time_zone", "postal_address", "tracking", "upgrade_url")
+_FIELDS = (
+    "from_address",
+    "from_name",
+    "language",
+    "time_zone",
+    "postal_address",
+    "tracking",
+    "ask_first",
+    "upgrade_url",
+    "utm_source",
+    "utm_medium",
+    "utm_campaign",
+    "utm_hosts",
+)
 
 
 class Command(commands.Command):
@@ -24,11 +37,24 @@ class Command(commands.Command):
         parser.add_argument("--time-zone", help="The author's time zone, like Europe/Berlin.")
         parser.add_argument("--postal-address", help="Stands in every mail; the law asks for it.")
         parser.add_argument("--tracking", help=f"One of {', '.join(Newsletter.Tracking.values)}; anonymous without it.")
+        parser.add_argument(
+            "--ask-first",
+            action="store_true",
+            help="With individual tracking: only readers who agreed; without it those never asked, too.",
+        )
         parser.add_argument("--upgrade-url", help="Where a reader gets a higher tier.")
+        parser.add_argument("--utm-source", help="What links tell web statistics: utm_source, like {newsletter}.")
+        parser.add_argument("--utm-medium", help="utm_medium, as a rule email.")
+        parser.add_argument("--utm-campaign", help="utm_campaign, like {newsletter}-{number}.")
+        parser.add_argument("--utm-hosts", help="Only links to these hosts get them, like 'example.org example.net'.")
 
     def run(self, options: commands.Options) -> Answer:
         """Create it; refuses fields that cannot be used and a slug that is taken."""
         given = {field: options[field] for field in _FIELDS if options[field] is not None}
+        try:
+            given["utm_hosts"] = utm.hosts_in(options["utm_hosts"] or "")
+        except ValueError as error:
+            raise CommandError(str(error)) from error
         newsletter = Newsletter(slug=options["slug"], name=options["name"], **given)
         creation.create(newsletter)
         data = {"id": newsletter.pk, "newsletter": newsletter.slug, "name": newsletter.name}
