@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import Group, User
 from django.core.cache import cache
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -18,10 +19,10 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from newsletter import outlook, proofs, roles, scheduling
+from newsletter import intake, outlook, proofs, roles, scheduling
 from newsletter.admin.issues import listing, sending
 from newsletter.content import Profile
-from newsletter.models import Attempt, Batch, Delivery, Dispatch, Issue, Section
+from newsletter.models import Attempt, Batch, Delivery, Dispatch, Event, Issue, Newsletter, Section
 from subscribers import tiers
 from subscribers.models import Suppression, Tier
 from tests.making import make_dispatch, make_issue, make_newsletter, make_reader, make_subscriber
@@ -523,6 +524,20 @@ class TestProof:
         assert "/c/" not in html.get_content()
         assert mail["List-Unsubscribe"] is None
         assert not Dispatch.objects.exists()
+
+    def test_opened_and_followed_by_its_author_counts_nowhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        newsletter = make_newsletter()
+        assert newsletter.tracking == Newsletter.Tracking.INDIVIDUAL
+        with SmtpSink() as sink:
+            self.send(make_issue(newsletter, paid=SECRET), sink, monkeypatch, tier="1")
+            parts = [part.get_content() for part in sink.messages()[0].parsed().walk() if not part.is_multipart()]
+        assert len(parts) == 2
+        for site, path in re.findall(r"(https?://[\w.:-]+)(/[\w./?=&-]*)", " ".join(map(unescape, parts))):
+            assert not re.match("/[oc]/", path)
+            if site == settings.SITE_URL:
+                Client().get(path)
+        assert intake.waiting() == {}
+        assert not Event.objects.exists()
 
     def test_of_a_lower_tier_holds_nothing_of_the_paid_section(self, monkeypatch: pytest.MonkeyPatch) -> None:
         issue = make_issue(make_newsletter(), paid=SECRET)
