@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from django.db.models import Sum
+from django.db.models import Count, QuerySet, Subquery, Sum
+from django.db.models.functions import Coalesce
 
 from newsletter.models import Attempt, Delivery, Dispatch
 
@@ -20,13 +21,29 @@ def breaches(dispatch: Dispatch) -> list[str]:
     """
     found = []
     rows = Delivery.objects.filter(dispatch=dispatch)
-    deliveries, sent = rows.count(), rows.filter(status=Delivery.Status.SENT).count()
-    excluded = sum(dispatch.exclusions.values())
-    if dispatch.snapshot_at and deliveries + excluded != dispatch.candidates:
-        found.append(
-            f"Of {dispatch.candidates} candidates only {deliveries} deliveries and {excluded} exclusions stand."
+    takes = Attempt.objects.filter(batch__dispatch=dispatch).order_by()
+    # One statement, hence one moment: between two of them chunks are noted and readers erased.
+    seen = (
+        Dispatch.objects.values("candidates", "exclusions", "snapshot_at")
+        .annotate(
+            stand=_count(rows),
+            sent=_count(rows.filter(status=Delivery.Status.SENT)),
+            took=Coalesce(Subquery(takes.values("batch__dispatch").annotate(sum=Sum("accepted")).values("sum")), 0),
         )
-    took = accepted(dispatch)
-    if took > sent:
-        found.append(f"{took} messages were accepted for {sent} deliveries sent: somebody got it twice.")
+        .get(pk=dispatch.pk)
+    )
+    excluded = sum(seen["exclusions"].values())
+    if seen["snapshot_at"] and seen["stand"] + excluded != seen["candidates"]:
+        found.append(
+            f"Of {seen['candidates']} candidates only {seen['stand']} deliveries and {excluded} exclusions stand."
+        )
+    if seen["took"] > seen["sent"]:
+        found.append(
+            f"{seen['took']} messages were accepted for {seen['sent']} deliveries sent: somebody got it twice."
+        )
     return found
+
+
+def _count(rows: QuerySet[Delivery]) -> Coalesce:
+    """The number of `rows`, all of one dispatch, inside a larger statement."""
+    return Coalesce(Subquery(rows.order_by().values("dispatch").annotate(count=Count("pk")).values("count")), 0)
