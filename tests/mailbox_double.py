@@ -5,9 +5,11 @@
         ...  # read box.url
         assert box.mails == {}
 
-`refuse_login`, `refuse` (ids that are not given), `drop_at` (ids in the middle of which the connection is lost),
-`silent_at` (ids that no answer comes for) and `drop_at_end` (the connection is lost in place of the answer to QUIT or
-LOGOUT) are each one way to misbehave. It knows what our client says and nothing more, and keeps all commands.
+`refuse_login` (in the words of `refusal`), `refuse` (ids that are not given), `drop_at` (ids in the middle of which
+the connection is lost), `silent_at` (ids that no answer comes for), `drip_at` (ids that come an octet at a time, each
+within any patience), `swell_at` (ids said to be a thousand million octets long, by IMAP) and `drop_at_end` (the
+connection is lost in place of the answer to QUIT or LOGOUT) are each one way to misbehave. It knows what our client
+says and nothing more, and keeps all commands.
 """
 
 from __future__ import annotations
@@ -39,10 +41,13 @@ class MailboxDouble:
     starttls: bool = False
     validity: int = 1
     refuse_login: bool = False
+    refusal: str = "not"
     drop_at_end: bool = False
     refuse: set[str] = field(default_factory=set)
     drop_at: set[str] = field(default_factory=set)
     silent_at: set[str] = field(default_factory=set)
+    drip_at: set[str] = field(default_factory=set)
+    swell_at: set[str] = field(default_factory=set)
     mails: dict[str, bytes] = field(default_factory=dict)
     flagged: set[str] = field(default_factory=set)
     commands: list[str] = field(default_factory=list)
@@ -136,6 +141,12 @@ class _Session:
         if identifier in self.box.drop_at:
             self.connection.sendall(octets[: len(octets) // 2])
             raise _Dropped
+        if identifier in self.box.drip_at:
+            for octet in octets:
+                self.connection.sendall(bytes([octet]))
+                if self.box._stopping.wait(0.1):
+                    raise _Dropped
+            return
         self.connection.sendall(octets)
 
     def run(self) -> None:
@@ -194,7 +205,7 @@ class _Imap(_Session):
     def signed_in(self, user: str, password: str) -> str:
         good = (user, password) == (USER, PASSWORD) and not self.box.refuse_login
         self.inside = good
-        return "OK signed in" if good else f"NO [AUTHENTICATIONFAILED] not {user} with {password}"
+        return "OK signed in" if good else f"NO [AUTHENTICATIONFAILED] {self.box.refusal} {user} with {password}"
 
     def do_select(self, rest: str) -> str:
         if rest != '"INBOX"':
@@ -216,7 +227,8 @@ class _Imap(_Session):
             return "NO [SERVERBUG] it is broken"
         if uid in self.box.mails:
             octets = self.box.mails[uid][: int(limit[1])]
-            self.give(uid, f"* 1 FETCH (UID {uid} BODY[]<0> {{{len(octets)}}}\r\n".encode() + octets + b")\r\n")
+            size = 10**9 if uid in self.box.swell_at else len(octets)
+            self.give(uid, f"* 1 FETCH (UID {uid} BODY[]<0> {{{size}}}\r\n".encode() + octets + b")\r\n")
         return None
 
     def do_uid_store(self, rest: str) -> None:
@@ -260,7 +272,7 @@ class _Pop(_Session):
 
     def do_pass(self, rest: str) -> None:
         good = (self.user, rest) == (USER, PASSWORD) and not self.box.refuse_login
-        self.say("+OK" if good else f"-ERR not {self.user} with {rest}")
+        self.say("+OK" if good else f"-ERR {self.box.refusal} {self.user} with {rest}")
 
     def do_uidl(self, _: str) -> None:
         self.say("\r\n".join(["+OK", *(f"{n} {uid}" for n, uid in enumerate(self.numbers, 1)), "."]))

@@ -248,6 +248,28 @@ def test_older_servers_are_signed_in_to_and_cleared_too(monkeypatch: pytest.Monk
         assert any(command.split(" ")[1] == "LOGIN" for command in box.commands)
 
 
+def test_a_server_that_drips_holds_nobody_for_ever(
+    box: MailboxDouble, mails: list[Received], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "LONGEST", 1.0)
+    box.drip_at.add(box.put(bounce_of(mails[0])))
+    assert "was lost" in look().trouble
+    assert row().lease_token is None
+    box.drip_at.clear()
+    assert look().done[Done.NOTED] == 1
+
+
+def test_no_more_is_taken_than_was_asked_for(imap: MailboxDouble, mails: list[Received]) -> None:
+    imap.swell_at.add(imap.put(bounce_of(mails[0])))
+    assert "it sends 1000000000 octets at once" in look().trouble
+
+
+def test_what_a_server_says_is_stored_whatever_it_holds(box: MailboxDouble) -> None:
+    box.refuse_login, box.refusal = True, "never\0\x7f"
+    assert "never" in look().trouble
+    assert "never" in row().trouble
+
+
 @pytest.mark.parametrize("starttls", [False, True])
 @pytest.mark.parametrize("protocol", ["imap", "pop3"])
 def test_the_way_to_the_server_is_encrypted_and_its_certificate_checked(

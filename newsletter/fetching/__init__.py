@@ -11,6 +11,7 @@ it is and unread; which those are is remembered by UID, so that they are not fet
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 EVERY = timedelta(seconds=60)  # between two looks
 TIMEOUT = 20.0  # seconds for each step of the conversation
 RUN_SECONDS = 40.0  # then a look ends, with the mail in hand
+LONGEST = 120.0  # then it ends with whatever is in hand: each step of a server that drips takes less than TIMEOUT
 MOST = 500  # mails that a look takes
 LEASE = timedelta(minutes=5)  # after that a worker that reads is taken for dead
 TRIES = 3  # times that a mail may cost us the connection
@@ -43,9 +45,12 @@ _NOT_THE_MAIL = (InterfaceError, OperationalError, ProgrammingError, InternalErr
 
 
 class Box(Protocol):
-    """An open mailbox; `validity` says how long its ids are good."""
+    """A mailbox; `validity` says how long its ids are good, once it is open."""
 
     validity: str
+
+    def open(self) -> None:
+        """Connect and sign in."""
 
     def ids(self) -> list[str]:
         """All mails, the oldest first."""
@@ -58,6 +63,9 @@ class Box(Protocol):
 
     def close(self) -> None:
         """Take leave."""
+
+    def cut(self) -> None:
+        """End the conversation from another thread."""
 
     def drop(self) -> None:
         """Let the connection go."""
@@ -152,8 +160,12 @@ def _look(
     place: Place, memory: _Memory, look: Look, stopping: Callable[[], bool], tell: Callable[[int, int], object]
 ) -> None:
     ends = time.monotonic() + RUN_SECONDS
-    box = _open(place)
+    box = _box(place)
+    watch = threading.Timer(LONGEST, box.cut)
+    watch.daemon = True
+    watch.start()
     try:
+        box.open()
         there = box.ids()
         memory.keep_to(box.validity, there)
         # Those that cost us the connection before come last, or they would stand in front of the others for ever.
@@ -167,10 +179,11 @@ def _look(
             tell(look.taken, look.waiting)
         box.close()
     finally:
+        watch.cancel()
         box.drop()
 
 
-def _open(place: Place) -> Box:
+def _box(place: Place) -> Box:
     if place.protocol == "imap":
         from newsletter.fetching.imap import ImapBox
 

@@ -7,32 +7,50 @@ import imaplib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from newsletter.fetching.place import Place, Trouble, Unreadable
+from newsletter.fetching.place import Place, Trouble, Unreadable, shut
 
 T = TypeVar("T")
 
 WINDOW = 20_000  # mails asked for at once: a line with their numbers stays far below what the client takes
+MOST = 16 * 1024 * 1024  # octets of an answer: some times what is asked for of a mail
 _FAULTS = (imaplib.IMAP4.error, OSError, EOFError, ValueError)  # ValueError: an answer that is no IMAP
 
 
+class _Client(imaplib.IMAP4):
+    """Python's client, but that it takes no more than was asked for: a server says itself how long its answer is."""
+
+    def read(self, size: int) -> bytes:
+        """`size` octets of an answer."""
+        if size > MOST:
+            raise self.abort(f"it sends {size} octets at once")
+        return super().read(size)
+
+
+class _ClientByTls(_Client, imaplib.IMAP4_SSL):
+    """The same by TLS from the first byte."""
+
+
 class ImapBox:
-    """An open folder. Every method raises Trouble where the server or the way to it fails."""
+    """A folder. Every method raises Trouble where the server or the way to it fails."""
 
     def __init__(self, place: Place, *, timeout: float) -> None:
         self._place = place
+        self._timeout = timeout
         self._imap: imaplib.IMAP4 | None = None
+
+    def open(self) -> None:
+        """Connect, sign in and open the folder."""
         try:
-            self._imap = self._connect(timeout)
+            self._imap = self._connect()
             self._open(self._imap)
         except _FAULTS as error:
-            self.drop()
-            raise Trouble(f"{place.host} cannot be read: {place.said(error)}.") from error
+            raise Trouble(f"{self._place.host} cannot be read: {self._place.said(error)}.") from error
 
-    def _connect(self, timeout: float) -> imaplib.IMAP4:
+    def _connect(self) -> imaplib.IMAP4:
         place = self._place
         if place.security == "tls":
-            return imaplib.IMAP4_SSL(place.host, place.port, ssl_context=place.tls, timeout=timeout)
-        return imaplib.IMAP4(place.host, place.port, timeout=timeout)
+            return _ClientByTls(place.host, place.port, ssl_context=place.tls, timeout=self._timeout)
+        return _Client(place.host, place.port, timeout=self._timeout)
 
     def _open(self, imap: imaplib.IMAP4) -> None:
         place = self._place
@@ -79,6 +97,11 @@ class ImapBox:
     def close(self) -> None:
         """Take leave."""
         self._do(lambda imap: imap.logout())
+
+    def cut(self) -> None:
+        """End the conversation from another thread."""
+        if self._imap is not None:
+            shut(self._imap.sock)
 
     def drop(self) -> None:
         """Let the connection go without a word."""

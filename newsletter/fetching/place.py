@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import socket
 import ssl
 from dataclasses import dataclass, field
 from functools import cached_property
 from urllib.parse import unquote, urlsplit
+
+from newsletter.content import clean_line
 
 DEFAULT_PORTS = {"imap": 143, "imaps": 993, "imap+starttls": 143, "pop3": 110, "pop3s": 995, "pop3+starttls": 110}
 EXAMPLE = "imaps://user:password@mail.example.org/INBOX"
@@ -74,7 +78,7 @@ class Place:
     def said(self, error: Exception) -> str:
         """What went wrong, on one short line, never with the password."""
         parts = [part.decode("utf-8", "replace") if isinstance(part, bytes) else str(part) for part in error.args]
-        line = " ".join(" ".join(parts).split()) or type(error).__name__
+        line = clean_line(" ".join(parts)) or type(error).__name__
         if isinstance(error, ssl.SSLCertVerificationError):
             line = f"its certificate cannot be trusted: {error.verify_message}"
         elif isinstance(error, TimeoutError):
@@ -82,6 +86,12 @@ class Place:
         elif isinstance(error, OSError) and error.strerror and not isinstance(error, ssl.SSLError):
             line = error.strerror
         return line.replace(self.password, "(password)")[:300].rstrip(".")
+
+
+def shut(line: socket.socket) -> None:
+    """End a connection that another thread reads: it gets an end instead of an answer."""
+    with contextlib.suppress(OSError):  # it may have ended by itself
+        socket.socket.shutdown(line, socket.SHUT_RDWR)  # an SSLSocket's own would first say goodbye
 
 
 def problems(url: str) -> list[str]:

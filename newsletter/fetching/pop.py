@@ -8,7 +8,7 @@ import poplib
 from collections.abc import Callable
 from typing import TypeVar
 
-from newsletter.fetching.place import Place, Trouble, Unreadable
+from newsletter.fetching.place import Place, Trouble, Unreadable, shut
 
 T = TypeVar("T")
 
@@ -17,26 +17,30 @@ _FAULTS = (poplib.error_proto, OSError, EOFError, ValueError)
 
 
 class PopBox:
-    """An open mailbox, which is ours alone until it is closed; only then are deleted mails gone."""
+    """A mailbox, which is ours alone from `open` until it is closed; only then are deleted mails gone."""
 
     validity = ""  # what UIDL gives is good for ever
 
     def __init__(self, place: Place, *, timeout: float) -> None:
         self._place = place
+        self._timeout = timeout
         self._numbers: dict[str, str] = {}
         self._pop: poplib.POP3 | None = None
+
+    def open(self) -> None:
+        """Connect, sign in and ask which mails there are."""
+        place = self._place
         try:
             if place.security == "tls":
-                self._pop = poplib.POP3_SSL(place.host, place.port, timeout=timeout, context=place.tls)
+                self._pop = poplib.POP3_SSL(place.host, place.port, timeout=self._timeout, context=place.tls)
             else:
-                self._pop = poplib.POP3(place.host, place.port, timeout=timeout)
+                self._pop = poplib.POP3(place.host, place.port, timeout=self._timeout)
             if place.security == "starttls":
                 self._pop.stls(context=place.tls)
             self._pop.user(place.user)
             self._pop.pass_(place.password)
             _, lines, _ = self._pop.uidl()
         except _FAULTS as error:
-            self.drop()
             raise Trouble(f"{place.host} cannot be read: {place.said(error)}.") from error
         for line in lines:
             number, _, unique = line.decode("ascii", "replace").partition(" ")
@@ -58,6 +62,11 @@ class PopBox:
     def close(self) -> None:
         """Take leave: now what was deleted goes."""
         self._do(lambda pop: pop.quit())
+
+    def cut(self) -> None:
+        """End the conversation from another thread."""
+        if self._pop is not None:
+            shut(self._pop.sock)
 
     def drop(self) -> None:
         """Let the connection go without a word."""
