@@ -42,8 +42,8 @@ def fill() -> float:
     site.run(
         """
         INSERT INTO subscribers_consentrecord
-            (subscriber_id, newsletter_id, action, source, text_version, network, agent)
-        SELECT id, %(newsletter)s, 'imported', 'import', '', '', '' FROM subscribers_subscriber
+            (subscriber_id, newsletter_id, action, source, text_version, network, agent, reason)
+        SELECT id, %(newsletter)s, 'imported', 'import', '', '', '', '' FROM subscribers_subscriber
         """,
         newsletter=newsletter.pk,
     )
@@ -65,8 +65,10 @@ def fill() -> float:
     site.run(
         """
         INSERT INTO newsletter_event
-            (kind, newsletter_id, dispatch_id, delivery_id, subscriber_id, url, method, agent, network)
-        SELECT 'open', %(newsletter)s, dispatch_id, id, subscriber_id, '', 'GET', 'Bench', '127.0.0.0/24'
+            (key, kind, source, newsletter_id, dispatch_id, delivery_id, subscriber_id, url, method, agent, network,
+            prefetch, judged, reasons, verdict, detail)
+        SELECT gen_random_uuid(), 'open', 'pixel', %(newsletter)s, dispatch_id, id, subscriber_id, '', 'GET', 'Bench',
+            '127.0.0.0/24', false, 'person', 'plain', '', ''
         FROM newsletter_delivery WHERE opened_at IS NOT NULL
         """,
         newsletter=newsletter.pk,
