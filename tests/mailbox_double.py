@@ -144,7 +144,7 @@ class _Session:
         if identifier in self.box.drip_at:
             for octet in octets:
                 self.connection.sendall(bytes([octet]))
-                if self.box._stopping.wait(0.1):
+                if self.box._stopping.wait(0.01):
                     raise _Dropped
             return
         self.connection.sendall(octets)

@@ -259,7 +259,10 @@ def test_a_server_that_drips_holds_nobody_for_ever(
     assert look().done[Done.NOTED] == 1
 
 
-def test_no_more_is_taken_than_was_asked_for(imap: MailboxDouble, mails: list[Received]) -> None:
+def test_no_more_is_taken_than_was_asked_for(
+    imap: MailboxDouble, mails: list[Received], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "TIMEOUT", 5.0)  # what the octets that never come are waited for
     imap.swell_at.add(imap.put(bounce_of(mails[0])))
     assert "it sends 1000000000 octets at once" in look().trouble
 

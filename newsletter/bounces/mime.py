@@ -25,6 +25,7 @@ _HEADER_LENGTH = 8_000
 _BOUNDARIES = 40  # a report and the mail that it returns have two to ten
 
 _FROM_LINE = re.compile(rb"\A(?:\s*\r?\n)?>?From [^\r\n:]*\r?\n")
+_BOUNDARY = re.compile(rb"boundary\s*(?:\*[\d*\s]*)?=", re.IGNORECASE)  # in pieces, too: RFC 2231
 _HEADER = re.compile(r"^([A-Za-z][\w-]{0,60}):[ \t]?(.*)$")
 _SURROGATE = re.compile("[\ud800-\udfff]")  # some charsets decode to halves of characters, which no file can hold
 # An address in angle brackets is no tag.
@@ -73,7 +74,7 @@ def parse(raw: bytes) -> Mail:
     raw = _FROM_LINE.sub(b"", raw[:_LENGTH].lstrip(b"\xef\xbb\xbf"))
     if b"\n" not in raw:
         raw = raw.replace(b"\r", b"\n")  # as old Macintosh mailboxes have it
-    if raw.lower().count(b"boundary") > _BOUNDARIES:
+    if len(_BOUNDARY.findall(raw)) > _BOUNDARIES:
         return _as_text(raw)
     try:
         return _mail(email.message_from_bytes(raw, policy=_BOUNDED))

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _FIELD = re.compile(r"^\s{0,3}([A-Za-z][A-Za-z-]{2,40}):[ \t]*(.*)$")
-_LONGEST = 8_000  # of a field, whatever is folded into it
 _PER_RECIPIENT = frozenset({"final-recipient", "original-recipient", "action", "status", "diagnostic-code"})
 
 
@@ -78,7 +77,7 @@ def _fields(text: str) -> list[tuple[str, str]]:
             found.append(("", ""))
         elif match:
             found.append((match[1].lower(), match[2].strip()))
-        elif found and found[-1][0] and len(found[-1][1]) < _LONGEST:
+        elif found and found[-1][0]:
             name, value = found[-1]
             found[-1] = (name, f"{value} {line.strip()}")
     return found
