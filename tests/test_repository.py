@@ -81,6 +81,14 @@ def test_every_make_target_that_the_pages_name_exists() -> None:
     assert named <= targets
 
 
+def test_every_file_that_the_pages_name_exists() -> None:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+    tops = "|".join((*APPS, "bench", "docs", "templates", "tests"))
+    paths = {path for page in pages for path in re.findall(rf"\b(?:{tops})/[\w./-]*\w/?", page.read_text())}
+    assert len(paths) > 10
+    assert sorted(path for path in paths if not (ROOT / path).exists()) == []
+
+
 @pytest.mark.parametrize(
     ("lock", "groups"), [("requirements.lock", ()), ("requirements-dev.lock", ("dev", "services"))]
 )
