@@ -136,7 +136,8 @@ def judge_refused() -> None:
 @shared_task
 def judge_late() -> None:
     """Judge opens and clicks anew together with those that came about the same time. Beat calls it every minute."""
-    events.judge_late()
+    if events.begin_look():
+        events.judge_late()
 
 
 @shared_task

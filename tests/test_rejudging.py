@@ -13,9 +13,10 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.db.models import Sum
+from django.utils import timezone
 
-from newsletter import events, judging
-from newsletter.events import storing
+from newsletter import events, judging, tasks
+from newsletter.events import rejudging, storing
 from newsletter.judging import CLICK, OPEN, Facts
 from newsletter.models import Delivery, Dispatch, Event, Hour, Mark, Tally
 from tests import hit_logs
@@ -313,3 +314,77 @@ def test_a_sweep_that_is_written_at_once_never_counts_as_a_persons(dispatch: Dis
     mail.refresh_from_db()
     assert mail.clicked_at is None
     assert mail.any_click_at is not None
+
+
+def test_a_reader_whose_first_hit_was_deleted_by_age_still_counts_when_a_later_one_is_judged_otherwise(
+    dispatch: Dispatch,
+) -> None:
+    mails = deliveries_of(dispatch)
+    write(dispatch, [hit(OPEN, 660), hit(CLICK, 665, "https://example.com/0")], mails)
+    events.judge_late()
+    Event.objects.all().delete()
+    write(dispatch, [hit(OPEN, 890, network=GATEWAY), *sweep(after=900)], mails)
+    assert tallies(dispatch)["open", "person", ""] == (2, 1)
+    assert events.judge_late() == 9
+    mails[0].refresh_from_db()
+    assert mails[0].opened_at == SENT + dt.timedelta(seconds=660)
+    assert tallies(dispatch)["open", "person", ""] == (1, 1)
+    assert tallies(dispatch)["click", "person", ""] == (1, 1)
+
+
+def test_a_hit_that_comes_to_count_as_a_persons_counts_no_reader_twice(dispatch: Dispatch) -> None:
+    mails = deliveries_of(dispatch)
+    write(dispatch, [hit(OPEN, 60)], mails)
+    Event.objects.all().delete()
+    write(dispatch, [hit(OPEN, 700)], mails)
+    Event.objects.update(judged="machine", reasons="apple")
+    Tally.objects.filter(kind="open", judged="person").update(hits=1)
+    assert events.judge_late() == 1
+    assert tallies(dispatch)["open", "person", ""] == (2, 1)
+
+
+def test_one_look_at_a_time_and_none_right_after_another() -> None:
+    """Of two beats one looks."""
+    assert events.begin_look()
+    assert not events.begin_look()
+    Mark.objects.update(begun_at=timezone.now() - dt.timedelta(seconds=46))
+    assert events.begin_look()
+    Mark.objects.update(begun_at=timezone.now() - dt.timedelta(seconds=46))
+    tasks.judge_late()
+    assert not events.begin_look()
+
+
+def test_whoever_does_not_begin_a_look_judges_nothing(dispatch: Dispatch) -> None:
+    write(dispatch, sweep(), deliveries_of(dispatch))
+    events.begin_look()
+    tasks.judge_late()
+    assert set(Event.objects.values_list("judged", flat=True)) == {"person"}
+
+
+def test_a_look_that_is_cut_short_leaves_the_second_look_at_what_it_saw(
+    dispatch: Dispatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rejudging, "READ", 8)
+    monkeypatch.setattr(rejudging, "LONGEST", -1.0)  # seconds: every look ends after the first that it read
+    mails = deliveries_of(dispatch)
+    write(dispatch, sweep(), mails)
+    write(dispatch, sweep(delivery=1), mails)
+    events.judge_late()
+    # What was being written meanwhile has an id among those that were read.
+    early = Event.objects.order_by("pk")[1]
+    Event.objects.filter(pk=early.pk).update(judged="person")
+    for _ in range(4):
+        events.judge_late()
+    early.refresh_from_db()
+    assert early.judged == "machine"
+    mark = Mark.objects.get()
+    assert mark.value == mark.seen == Event.objects.order_by("pk").values_list("pk", flat=True).last()
+
+
+def test_no_look_goes_through_what_is_no_hit_more_than_twice(dispatch: Dispatch) -> None:
+    write(dispatch, [hit(OPEN, 60)], deliveries_of(dispatch))
+    Event.objects.bulk_create(Event(kind="delivered", dispatch=dispatch) for _ in range(50))
+    last = Event.objects.order_by("pk").values_list("pk", flat=True).last()
+    events.judge_late()
+    events.judge_late()
+    assert Mark.objects.get().value == last

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from newsletter.events.reading import AGENT_LENGTH, NETWORK_BITS, Hit, asks_for_privacy, hit_of
 from newsletter.events.recounting import Differences, recount, to_recount
-from newsletter.events.rejudging import judge_late, judge_stored
+from newsletter.events.rejudging import begin_look, judge_late, judge_stored
 from newsletter.events.writing import Kind, entry_of, record, take_back_unsubscribe, write_hits
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Hit",
     "Kind",
     "asks_for_privacy",
+    "begin_look",
     "entry_of",
     "hit_of",
     "judge_late",

@@ -1,5 +1,6 @@
 """Who made hits is judged anew once others have come: what their times say of each other, and whatever rules hold now.
 
+    rejudging.begin_look()                whether it is time for
     rejudging.judge_late()                hits that came since the last time; beat calls it, twice over each
     rejudging.judge_stored(dispatch)      all hits of a dispatch, as far as they are still there
 
@@ -18,7 +19,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from django.db import connection, transaction
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Max, Q, QuerySet
+from django.db.models.functions import Now
 
 from newsletter import judging
 from newsletter.events import given, storing
@@ -29,7 +31,8 @@ Kind = Event.Kind
 HITS = (Kind.OPEN, Kind.CLICK)
 
 MARK = "judged together"
-LOOK_SECONDS = 60.0  # between two looks: what is written within a minute is looked at together
+# Two looks begin as far apart, whoever asks for them: longer than a look takes, and than a writer's transaction.
+APART = dt.timedelta(seconds=45)
 READ = 20_000  # hits read at once
 SLICE = 5_000  # deliveries judged together
 HELD = 500  # deliveries held while their hits are changed
@@ -59,6 +62,14 @@ class _Hit:
         return {(self.dispatch, group) for group in storing.groups(self.facts.kind, judged, self.facts.url)}
 
 
+def begin_look() -> bool:
+    """Become the one to look, unless one began within APART: of two at once neither would know what the other leaves
+    out."""
+    Mark.objects.get_or_create(name=MARK)
+    due = Mark.objects.filter(Q(begun_at=None) | Q(begun_at__lte=Now() - APART), name=MARK)
+    return due.update(begun_at=Now()) == 1
+
+
 def judge_late() -> int:
     """Judge together what came since the look before last; how many hits were judged otherwise than before.
 
@@ -66,21 +77,20 @@ def judge_late() -> int:
     out, nor what lies on both sides of a look.
     """
     mark, _ = Mark.objects.get_or_create(name=MARK)
+    last = Event.objects.aggregate(last=Max("pk"))["last"] or 0
     ends, at, changed = time.monotonic() + LONGEST, mark.value, 0
-    while True:
-        rows = _of_requests(Event.objects.filter(pk__gt=at)).order_by("pk")
+    hours: set[tuple[int, dt.datetime]] = set()
+    while at < last:
+        rows = _of_requests(Event.objects.filter(pk__gt=at, pk__lte=last)).order_by("pk")
         came = list(rows.values_list("pk", "delivery_id", "dispatch_id", "at")[:READ])
-        if came:
-            at = came[-1][0]
-            changed += _judge_slices({delivery for _, delivery, _, _ in came if delivery}, crowds_known=False)
-            count_hours({(dispatch, hour_of(when)) for _, _, dispatch, when in came if dispatch})
-        if len(came) < READ:
-            mark.value = max(mark.value, min(at, mark.seen))
-            break
+        # Past all that is no hit as well, or a million notices would be read again by every look.
+        at = came[-1][0] if len(came) == READ else last
+        changed += _judge_slices({delivery for _, delivery, _, _ in came if delivery}, crowds_known=False)
+        hours |= {(dispatch, hour_of(when)) for _, _, dispatch, when in came if dispatch}
         if time.monotonic() > ends:
-            mark.value = at
             break
-    mark.seen = at
+    count_hours(hours)
+    mark.value, mark.seen = max(mark.value, min(at, mark.seen)), max(at, mark.seen)
     mark.save(update_fields=["value", "seen"])
     return changed
 
@@ -242,7 +252,7 @@ def _change(mails: list[list[_Hit]], verdicts: dict[int, Judgement]) -> int:
         _write(changes)
         now = {hit.pk: to.judged.value for hit, to in changes}
         _note_firsts(still, now, noted)
-        _count(still, now)
+        _count(still, now, noted)
     return len(changes)
 
 
@@ -279,15 +289,14 @@ def _note_firsts(mails: list[list[_Hit]], now: dict[int, str], noted: dict[int, 
         delivery = mail[0].delivery
         if delivery is None or delivery not in noted:
             continue
-        first = dict(noted[delivery])
+        first, gone = dict(noted[delivery]), _gone(mail, noted)
         for kind, column in storing.FIRST_BY_PERSON.items():
-            times = {hit.facts.at for hit in mail if hit.facts.kind == kind}
             people = [
                 hit.facts.at
                 for hit in mail
                 if hit.facts.kind == kind and now.get(hit.pk, hit.judged) == Event.Judged.PERSON
             ]
-            if first[column] is not None and first[column] not in times:
+            if kind in gone:
                 people.append(first[column])
             first[column] = min(people, default=None)  # type: ignore[assignment]
         if first != noted[delivery]:
@@ -296,7 +305,18 @@ def _note_firsts(mails: list[list[_Hit]], now: dict[int, str], noted: dict[int, 
         storing.write_firsts(changed)
 
 
-def _count(mails: list[list[_Hit]], now: dict[int, str]) -> None:
+def _gone(mail: list[_Hit], noted: dict[int, storing.Firsts]) -> set[Event.Kind]:
+    """The kinds of which a person's first hit has been deleted by age, and counts on."""
+    first = noted.get(mail[0].delivery or 0, {})
+    times = {(hit.facts.kind, hit.facts.at) for hit in mail}
+    return {
+        kind
+        for kind, column in storing.FIRST_BY_PERSON.items()
+        if first.get(column) is not None and (kind, first[column]) not in times
+    }
+
+
+def _count(mails: list[list[_Hit]], now: dict[int, str], noted: dict[int, storing.Firsts]) -> None:
     """Add and take away in the tallies what the changes make of them."""
     hits: Counter[tuple[int, storing.Group]] = Counter()
     readers: Counter[tuple[int, storing.Group]] = Counter()
@@ -310,8 +330,13 @@ def _count(mails: list[list[_Hit]], now: dict[int, str]) -> None:
             before |= had
             after |= has
         if mail[0].delivery is not None:
-            readers.update(after - before)
-            readers.subtract(before - after)
+            stands = {
+                (dispatch, (kind, Event.Judged.PERSON.value, storing.WHATEVER))
+                for kind in _gone(mail, noted)
+                for dispatch in {hit.dispatch for hit in mail if hit.dispatch}
+            }
+            readers.update(after - before - stands)
+            readers.subtract(before - after - stands)
     storing.change_tallies(
         [(*of, hits[of], readers[of]) for of in hits.keys() | readers.keys() if hits[of] or readers[of]]
     )

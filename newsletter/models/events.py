@@ -151,11 +151,12 @@ class Hour(models.Model):
 
 class Mark(models.Model):
     """How far something got that goes through rows in the order of their ids: it begins after `value` the next time,
-    and had `seen` rows up to that one."""
+    and had `seen` rows up to that one. `begun_at` is when it began last."""
 
     name = models.CharField(max_length=40, unique=True)
     value = models.BigIntegerField(default=0)
     seen = models.BigIntegerField(default=0)
+    begun_at = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
         return f"{self.name}: {self.value}"
