@@ -7,6 +7,7 @@ import io
 import json
 import random
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -311,6 +312,51 @@ def test_counting_anew_while_hits_come_changes_nothing_that_is_right() -> None:
     assert failures == []
     assert set(found) == {events.Differences(0, 0)}
     assert tallies(dispatch) == counted(dispatch)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_who_count_anew_at_once_put_right_once() -> None:
+    dispatch, deliveries = make_deliveries(3)
+    chance = random.Random(17)
+    events.write_hits([random_entry(chance, dispatch, deliveries) for _ in range(100)])
+    put_wrong(dispatch, deliveries)
+    counted_by, failures = [threading.Event(), threading.Event()], list[Exception]()
+
+    def recount(own: int) -> None:
+        def wait_for_the_other(execute: Any, sql: str, *args: Any) -> Any:
+            answer = execute(sql, *args)
+            if "WITH hit AS" in sql:
+                counted_by[own].set()
+                deadline = time.monotonic() + 20
+                while not (counted_by[1 - own].is_set() or somebody_waits()) and time.monotonic() < deadline:
+                    time.sleep(0.01)
+            return answer
+
+        try:
+            with connection.execute_wrapper(wait_for_the_other):
+                events.recount(dispatch.pk)
+        except Exception as error:
+            failures.append(error)
+        finally:
+            connection.close()
+
+    both = [threading.Thread(target=recount, args=(own,)) for own in range(2)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    assert failures == []
+    dispatch.tallies.filter(hits=0).delete()
+    assert tallies(dispatch) == counted(dispatch)
+
+
+def somebody_waits() -> bool:
+    """Whether a transaction waits for another; of SQLite's there is one at a time anyway."""
+    if connection.vendor == "sqlite":
+        return True
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return bool(cursor.fetchone()[0])
 
 
 # What the operator sees

@@ -4,7 +4,7 @@
     recounting.recount(dispatch)  count it anew; what was off is put right and logged
 
 Safe beside those who write: what the rows say and what the tallies say is read in one statement, so in one state of the
-database, and only the difference is added; first times are compared with the delivery held.
+database, and only the difference is added, by one at a time; first times are compared with the delivery held.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from django.db.models import Exists, Min, OuterRef, Q
 from django.utils import timezone
 
 from newsletter.events import storing
-from newsletter.models import Dispatch, Event
+from newsletter.models import Dispatch, Event, Mark
 
 logger = logging.getLogger(__name__)
 
 Kind, Judged = Event.Kind, Event.Judged
 
+MARK = "counted anew"  # held by whoever counts
 # Older dispatches are left alone: rows may be deleted by age, and their tallies know more than what is left.
 RECENT = dt.timedelta(days=14)
 LATELY = dt.timedelta(days=2)
@@ -49,7 +50,10 @@ def to_recount() -> list[int]:
 
 def recount(dispatch_id: int) -> Differences:
     """Count a dispatch anew from its rows, all of which have to be there still."""
+    Mark.objects.get_or_create(name=MARK)
     with transaction.atomic():
+        # Two who count the same would both add what is missing.
+        Mark.objects.select_for_update().get(name=MARK)
         differing = _differing_tallies(dispatch_id)
         for _, group, hits, readers in differing:
             logger.warning(
