@@ -359,6 +359,18 @@ def somebody_waits() -> bool:
         return bool(cursor.fetchone()[0])
 
 
+@pytest.mark.django_db
+def test_the_link_of_another_issue_before_a_mails_token_says_nothing_of_whose_click_it_is() -> None:
+    ours, (delivery,) = make_deliveries(1)
+    other, _ = make_deliveries(1, slug="other")
+    events.write_hits([entry(Kind.CLICK, delivery_id=delivery.pk, dispatch_id=other.pk, url=URL)])
+    delivery.refresh_from_db()
+    assert (delivery.clicked_at, delivery.any_click_at) == (None, None)
+    event = Event.objects.get()
+    assert (event.dispatch, event.delivery, event.subscriber, event.network) == (other, None, None, "")
+    assert tallies(ours) == {}
+
+
 # What the operator sees
 
 

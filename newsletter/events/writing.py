@@ -73,9 +73,12 @@ def write_hits(entries: Sequence[dict[str, Any]]) -> int:
     """
     with transaction.atomic():
         mails = _mails(entry.get("delivery") for entry in entries)
-        dispatches = _dispatches(entry.get("dispatch") for entry in entries if entry.get("delivery") not in mails)
+        own = [_own(entry, mails.get(entry.get("delivery"))) for entry in entries]
+        dispatches = _dispatches(
+            entry.get("dispatch") for entry, mail in zip(entries, own, strict=True) if mail is None
+        )
         rows = (
-            _row(entry, mails.get(entry.get("delivery")) or dispatches.get(entry.get("dispatch"))) for entry in entries
+            _row(entry, mail or dispatches.get(entry.get("dispatch"))) for entry, mail in zip(entries, own, strict=True)
         )
         judged = _judged([row for row in rows if row is not None])
         # What says whose request it was serves to judge it, and is not stored where the client asks that nobody knows.
@@ -113,6 +116,11 @@ def take_back_unsubscribe(delivery_id: int) -> None:
     """The reader took back having left: the delivery no longer counts as one that made somebody leave. The raw event
     stays."""
     Delivery.objects.filter(pk=delivery_id).update(unsubscribed_at=None)
+
+
+def _own(entry: dict[str, Any], mail: _Mail | None) -> _Mail | None:
+    """`mail`, unless the link of another issue was hung before its token: then nobody can tell whose click it is."""
+    return mail if mail and entry.get("dispatch") in (None, mail.dispatch) else None
 
 
 def _row(entry: dict[str, Any], mail: _Mail | None) -> storing.Row | None:
