@@ -129,16 +129,14 @@ def _sweeps(hits: Sequence[Facts], swept: set[int]) -> Iterable[list[int]]:
 
 def _note_checked(hits: Sequence[Facts], order: Sequence[int], found: list[Judgement]) -> None:
     """A link that the same program asked about with HEAD just before is followed by a program."""
-    for place, index in enumerate(order):
-        if Reason.METHOD not in found[index].reasons:
-            continue
-        for later in order[place + 1 :]:
-            if _seconds(hits, index, later) > CHECKED_SECONDS:
-                break
-            asked, got = hits[index], hits[later]
-            same = (asked.agent, asked.network, asked.url, asked.kind) == (got.agent, got.network, got.url, got.kind)
-            if same and _may_be_person(found[later]):
-                _add(found, later, Judged.MACHINE, Reason.CHECKED)
+    asked: dict[tuple[str, ...], int] = {}  # when last, by what and of what
+    for index in order:
+        hit = hits[index]
+        what = (hit.agent, hit.network, hit.url, hit.kind)
+        if Reason.METHOD in found[index].reasons:
+            asked[what] = index
+        elif what in asked and _seconds(hits, asked[what], index) <= CHECKED_SECONDS and _may_be_person(found[index]):
+            _add(found, index, Judged.MACHINE, Reason.CHECKED)
 
 
 def _note_quick(hits: Sequence[Facts], clicks: Sequence[int], found: list[Judgement]) -> None:
