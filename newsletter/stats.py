@@ -2,20 +2,23 @@
 
 People come first: `opened` and `clicked` are readers of whom a person's open or click came. Machines, and hits of which
 nobody can tell, stand beside (`newsletter.judging` says how they are told apart). All of that is read from tallies and
-indexes, never counted from events.
+indexes, never counted from events. A share is one of those whose opens and clicks can be known: a reader who is counted
+without a name never stands among those who opened, and must not lower it.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from django.db.models import Count, Value
 
 from newsletter import warming
-from newsletter.models import Delivery, Dispatch, Event, Issue, Tally
+from newsletter.content import TrackingMode
+from newsletter.models import Delivery, Dispatch, DispatchProfile, Event, Issue, Tally
 
 Status = Delivery.Status
 Kind, Judged = Event.Kind, Event.Judged
@@ -74,15 +77,16 @@ def count(dispatch: Dispatch | None, stands: Standing | None = None) -> dict[str
     `standing` where that is known.
 
     candidates = deliveries + all of `excluded` (by reason); deliveries = queued + sending + sent + failed + unconfirmed
-    + all of `skipped` (by reason). opened and clicked are readers of whom a person's open or click came, open_rate and
-    click_rate their share of what was sent (None: nothing was), unsubscribed those who left by it. `opens` and `clicks`
-    have `readers` and `hits` by CLASSES; anonymous tracking knows hits alone. A reader may stand in several classes.
-    `waits_for` says in a sentence why the rest goes on tomorrow, or "".
+    + all of `skipped` (by reason). followed are those of `sent` whose mail said whose opens and clicks they are: none
+    of anonymous tracking. opened and clicked are readers of whom a person's open or click came, open_rate and
+    click_rate their share of those followed (None: nobody was), unsubscribed those who left by it. `opens` and `clicks`
+    have `readers` and `hits` by CLASSES; of those who were not followed hits alone are known. A reader may stand in
+    several classes. `waits_for` says in a sentence why the rest goes on tomorrow, or "".
     """
     stands = stands or standing(dispatch)
     hits = engagement(dispatch)
     opened, clicked = (hits[name]["people"]["readers"] for name in ("opens", "clicks"))
-    sent = stands.by_status[Status.SENT]
+    followed = _followed(dispatch, stands.by_status[Status.SENT])
     left = Delivery.objects.filter(dispatch=dispatch, unsubscribed_at__isnull=False)
     return {
         "status": dispatch.status if dispatch else Dispatch.Status.DRAFT.value,
@@ -93,13 +97,35 @@ def count(dispatch: Dispatch | None, stands: Standing | None = None) -> dict[str
         "deliveries": stands.deliveries,
         **{status: number for status, number in stands.by_status.items() if status != Status.SKIPPED},
         "skipped": stands.skipped,
+        "followed": followed,
         "opened": opened,
         "clicked": clicked,
-        "open_rate": _rate(opened, sent),
-        "click_rate": _rate(clicked, sent),
+        "open_rate": _rate(opened, followed),
+        "click_rate": _rate(clicked, followed),
         "unsubscribed": left.count() if dispatch else 0,
         **hits,
     }
+
+
+def knowing_readers(dispatches: Iterable[int]) -> set[int]:
+    """Those of these dispatches (ids) in which any reader is followed: of the others no number of readers who opened or
+    clicked means anything."""
+    rows = DispatchProfile.objects.filter(dispatch__in=dispatches, tracking=TrackingMode.INDIVIDUAL)
+    return set(rows.values_list("dispatch", flat=True).distinct())
+
+
+def _followed(dispatch: Dispatch | None, sent: int) -> int:
+    """How many of those sent are followed. Only where the readers of a dispatch chose differently are they counted."""
+    if dispatch is None:
+        return 0
+    profiles = DispatchProfile.objects.filter(dispatch=dispatch)
+    modes = set(profiles.values_list("tracking", flat=True).distinct())
+    if modes <= {TrackingMode.INDIVIDUAL}:
+        return sent
+    if TrackingMode.INDIVIDUAL not in modes:
+        return 0
+    theirs = profiles.filter(tracking=TrackingMode.INDIVIDUAL)
+    return Delivery.objects.filter(dispatch=dispatch, status=Status.SENT, profile__in=theirs).count()
 
 
 def engagement(dispatch: Dispatch | None) -> dict[str, dict[str, Count_]]:

@@ -18,7 +18,8 @@ from newsletter import stats
 from newsletter.events import storing
 from newsletter.judging import SENTENCES, Reason
 from newsletter.models import Delivery, Dispatch, Hour, Tally
-from tests.making import issue_of, make_dispatch, make_newsletter
+from subscribers.models import Subscriber
+from tests.making import issue_of, make_dispatch, make_newsletter, make_reader
 from tests.test_admin_issues import signed_in, text
 
 pytestmark = pytest.mark.django_db
@@ -182,10 +183,69 @@ def test_a_long_time_makes_longer_bars_and_loses_nothing(dispatch: Dispatch) -> 
     assert sum(bar.opens for bar in picture["bars"]) == 286
 
 
-def test_anonymous_tracking_says_that_it_knows_no_readers(dispatch: Dispatch) -> None:
+@pytest.fixture
+def anonymous() -> Dispatch:
+    """A dispatch to four whom nobody follows, that was opened."""
+    dispatch = make_dispatch(make_newsletter(tracking="anonymous"), readers=4)
+    Delivery.objects.update(status=Delivery.Status.SENT, tries=1)
     tally(dispatch, "open", "person", 0, 7)
     tally(dispatch, "open", "", 0, 7)
-    assert "Tracking is anonymous" in text(page(dispatch))
+    return dispatch
+
+
+def test_anonymous_tracking_says_that_it_knows_no_readers(
+    anonymous: Dispatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    numbers = stats.count(anonymous)
+    assert (numbers["sent"], numbers["followed"], numbers["open_rate"], numbers["click_rate"]) == (4, 0, None, None)
+    shown = page(anonymous)
+    assert "Tracking is anonymous" in text(shown)
+    assert shown.context["results"]["figures"] == [("Left by this mail", 0, "")]
+    call_command("issue_report", str(issue_of(anonymous).pk))
+    assert "0 of 4 readers" in capsys.readouterr().out
+
+
+def test_no_list_says_that_nobody_opened_what_was_counted_without_names(anonymous: Dispatch) -> None:
+    Dispatch.objects.update(status=Dispatch.Status.SENT)
+    client = signed_in("analyst")
+    listed: Any = client.get("/admin/newsletter/issue/")
+    assert [issue.people for issue in listed.context["cl"].result_list] == [None]
+    first: Any = client.get("/admin/")
+    assert (first.context["glances"][0].numbers["opened"], first.context["glances"][0].numbers["clicked"]) == (
+        None,
+        None,
+    )
+    assert "People who opened" not in text(first)
+
+
+def test_a_share_is_one_of_those_whose_opens_can_be_known(capsys: pytest.CaptureFixture[str]) -> None:
+    newsletter = make_newsletter(ask_first=True)
+    for choice in (Subscriber.Tracking.AGREED, Subscriber.Tracking.AGREED, Subscriber.Tracking.OFF):
+        Subscriber.objects.filter(pk=make_reader(newsletter).subscriber_id).update(tracking=choice)
+    dispatch = make_dispatch(newsletter, readers=5)
+    Delivery.objects.update(status=Delivery.Status.SENT, tries=1)
+    tally(dispatch, "open", "person", 1, 6)
+    tally(dispatch, "open", "", 1, 6)
+    numbers = stats.count(dispatch)
+    assert (numbers["sent"], numbers["followed"], numbers["opened"], numbers["open_rate"]) == (8, 2, 1, 0.5)
+    shown = page(dispatch)
+    assert shown.context["results"]["figures"][0] == ("Opened", 1, "50.0 % of those who are followed")
+    assert "Of 2 of the 8 readers" in " ".join(text(shown).split())
+    call_command("issue_report", str(issue_of(dispatch).pk))
+    assert "2 of 8 readers" in capsys.readouterr().out
+
+
+def test_large_numbers_can_be_read(dispatch: Dispatch) -> None:
+    tally(dispatch, "open", "person", 1234567, 2345678)
+    tally(dispatch, "open", "", 1234567, 2345678)
+    Dispatch.objects.update(status=Dispatch.Status.SENT)
+    client = signed_in("analyst")
+    shown = text(page(dispatch, client=client))
+    assert "1,234,567" in shown
+    assert "2,345,678" in shown
+    assert "1234567" not in shown
+    for path in ("/admin/newsletter/issue/", "/admin/"):
+        assert "1,234,567" in text(client.get(path))
 
 
 def test_without_tracking_nothing_is_shown_that_was_not_counted() -> None:

@@ -14,7 +14,7 @@ from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.urls import reverse
 
-from newsletter import counting, feedback, fetching, intake
+from newsletter import counting, feedback, fetching, intake, stats
 from newsletter.admin.site import may_view
 from newsletter.models import Attempt, Delivery, Dispatch, Event, Halt, Issue, Newsletter, Tally
 from subscribers.models import Subscription
@@ -48,7 +48,7 @@ class Glance:
     next: Dispatch | None
     last: Dispatch | None
     accepted: int
-    numbers: dict[str, int] | None
+    numbers: dict[str, int | None] | None
     came_back: dict[Delivery.Verdict, int]
     blocked: str
     step: Step | None = None
@@ -182,13 +182,18 @@ def _readers(newsletters: list[Any]) -> dict[int, counting.Count]:
     return {each.pk: counting.Count(counts.get(each.pk, 0)) for each in newsletters}
 
 
-def _numbers(dispatches: list[Dispatch]) -> dict[int, dict[str, int]]:
-    """Of what went last, by id: readers who opened, clicked and left, and mail that failed or is in doubt; from tallies
-    and parts of indexes that have no others, for all of them at once."""
-    found = {
-        dispatch.pk: dict.fromkeys(("opened", "clicked", "unsubscribed", *_LEFT_OPEN), 0) for dispatch in dispatches
+def _numbers(dispatches: list[Dispatch]) -> dict[int, dict[str, int | None]]:
+    """Of what went last, by id: readers who opened and clicked (None where nobody was followed) and left, and mail that
+    failed or is in doubt; from tallies and parts of indexes that have no others, for all of them at once."""
+    found: dict[int, dict[str, int | None]] = {
+        dispatch.pk: dict.fromkeys(("unsubscribed", *_LEFT_OPEN), 0) | dict.fromkeys(_BY_PEOPLE.values())
+        for dispatch in dispatches
     }
-    tallies = Tally.objects.filter(dispatch__in=found, url_digest="", judged=Event.Judged.PERSON, kind__in=_BY_PEOPLE)
+    followed = stats.knowing_readers(found)
+    for pk in followed:
+        found[pk] |= dict.fromkeys(_BY_PEOPLE.values(), 0)
+    people = Tally.objects.filter(url_digest="", judged=Event.Judged.PERSON, kind__in=_BY_PEOPLE)
+    tallies = people.filter(dispatch__in=followed)
     for pk, kind, readers in tallies.values_list("dispatch", "kind", "readers"):
         found[pk][_BY_PEOPLE[kind]] = readers
     rows = Delivery.objects.filter(dispatch__in=found).order_by()

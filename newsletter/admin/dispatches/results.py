@@ -68,16 +68,19 @@ class Bar:
 
 
 def results(dispatch: Dispatch, numbers: dict[str, Any], page: str) -> dict[str, Any]:
-    """What the report's part of the page shows: `figures` (title, number, what share), the table `rows` by class, the
-    `links` of a `page` (a number as it stands in the address), and the picture's `bars`."""
+    """What the report's part of the page shows: `figures` (title, number, what share), how far readers are `followed`
+    (all, some or none), the table `rows` by class, the `links` of a `page` (a number as it stands in the address), and
+    the picture's `bars`."""
+    followed = _how_many(numbers["followed"], numbers["sent"])
+    hits = numbers["opens"]["all"]["hits"] + numbers["clicks"]["all"]["hits"]
+    people = [
+        ("Opened", numbers["opened"], _share(numbers["open_rate"], followed)),
+        ("Clicked", numbers["clicked"], _share(numbers["click_rate"], followed)),
+    ]
     return {
-        "tracked": dispatch.newsletter.tracking != Newsletter.Tracking.OFF or numbers["opens"]["all"]["hits"] > 0,
-        "anonymous": numbers["opens"]["all"]["hits"] > 0 and not numbers["opens"]["all"]["readers"],
-        "figures": [
-            ("Opened", numbers["opened"], _share(numbers["open_rate"])),
-            ("Clicked", numbers["clicked"], _share(numbers["click_rate"])),
-            ("Left by this mail", numbers["unsubscribed"], ""),
-        ],
+        "tracked": dispatch.newsletter.tracking != Newsletter.Tracking.OFF or hits > 0,
+        "followed": followed,
+        "figures": [*(people if followed != "none" else []), ("Left by this mail", numbers["unsubscribed"], "")],
         "rows": [
             (title, *(numbers[kind][name][what] for kind in ("opens", "clicks") for what in ("readers", "hits")))
             for name, title in TITLES.items()
@@ -160,5 +163,12 @@ def _when(dispatch: Dispatch, at: dt.datetime, step: int) -> str:
     return f"{begins:%a} {begins.day} {begins:%b, %H:%M} to {ends:%a} {ends.day} {ends:%b, %H:%M}"
 
 
-def _share(rate: float | None) -> str:
-    return f"{100 * rate:.1f} % of what was sent" if rate is not None else ""
+def _how_many(followed: int, sent: int) -> str:
+    if followed >= sent:
+        return "all"
+    return "some" if followed else "none"
+
+
+def _share(rate: float | None, followed: str) -> str:
+    of = "what was sent" if followed == "all" else "those who are followed"
+    return f"{100 * rate:.1f} % of {of}" if rate is not None else ""

@@ -63,14 +63,14 @@ class IssueAdmin(base.ModelAdmin[Issue]):
         return listing.badge(issue.state)  # type: ignore[attr-defined]
 
     @admin.display(description="Opened by", empty_value="")
-    def opened(self, issue: Issue) -> int | None:
-        """How many people opened it, once it goes out."""
-        return None if issue.people is None else issue.people.get("open", 0)  # type: ignore[attr-defined]
+    def opened(self, issue: Issue) -> str | None:
+        """How many people opened it, once it goes out, where readers are followed."""
+        return None if issue.people is None else f"{issue.people.get('open', 0):,}"  # type: ignore[attr-defined]
 
     @admin.display(description="Clicked by", empty_value="")
-    def clicked(self, issue: Issue) -> int | None:
-        """How many people clicked in it, once it goes out."""
-        return None if issue.people is None else issue.people.get("click", 0)  # type: ignore[attr-defined]
+    def clicked(self, issue: Issue) -> str | None:
+        """How many people clicked in it, once it goes out, where readers are followed."""
+        return None if issue.people is None else f"{issue.people.get('click', 0):,}"  # type: ignore[attr-defined]
 
     @admin.display(description="Last saved")
     def changed(self, issue: Issue) -> str:

@@ -76,6 +76,11 @@ def engagement_text(data: dict[str, Any]) -> str:
         )
     ]
     text = commands.table(columns, rows)
+    if data["followed"] < data["sent"]:
+        text += (
+            f"\n\n{data['followed']:,} of {data['sent']:,} readers are followed one by one; of the others opens and"
+            " clicks are counted, and not whose they are."
+        )
     if data["links"]:
         links = [(link["url"], link["people"]["readers"], link["all"]["hits"]) for link in data["links"][:LINKS]]
         text += "\n\n" + commands.table(["links", "people", "all clicks"], links)
