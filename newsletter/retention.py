@@ -91,7 +91,8 @@ def _forget_in(rows: QuerySet[Event]) -> Counter[str]:
     for name, model in (("subscriber", Subscriber), ("delivery", Delivery), ("dispatch", Dispatch)):
         there = Exists(model._default_manager.filter(pk=OuterRef(f"{name}_id")))
         gone = rows.filter(~there, **{f"{name}_id__isnull": False})
-        done["references"] += gone.update(**{f"{name}_id": None})
+        with_them = {"network": "", "agent": ""} if model is Subscriber else {}
+        done["references"] += gone.update(**{f"{name}_id": None}, **with_them)
     return done
 
 

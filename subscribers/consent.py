@@ -350,7 +350,9 @@ def erase(subscriber: Subscriber, *, source: str) -> None:
     """Delete a person. Deliveries go on counting without them, and the keyed hash keeps later imports away."""
     with transaction.atomic():
         fingerprint = subscriber.fingerprint
-        ConsentRecord.objects.filter(subscriber=subscriber).update(network="", agent="")
+        # What is kept beside a time and a kind could lead back to the person, so it goes before its owner does.
+        for said in (subscriber.consent_records, subscriber.events):
+            said.update(network="", agent="")
         ConsentRecord.objects.create(subscriber=None, action=Action.ERASED, source=source)
         subscriber.delete()
         Suppression.objects.get_or_create(fingerprint=fingerprint, newsletter=None, reason=Suppression.Reason.ERASED)

@@ -61,8 +61,12 @@ def data(subscriber: Subscriber) -> dict[str, Any]:
                 "status": delivery.status,
                 "reason": delivery.reason,
                 "at": _time(delivery.settled_at),
+                "reply": delivery.reply,
+                "came_back": delivery.get_verdict_display() or "",
                 "opened_at": _time(delivery.opened_at),
                 "clicked_at": _time(delivery.clicked_at),
+                "any_open_at": _time(delivery.any_open_at),
+                "any_click_at": _time(delivery.any_click_at),
                 "unsubscribed_at": _time(delivery.unsubscribed_at),
             }
             for delivery in subscriber.deliveries.select_related("dispatch__newsletter", "dispatch__revision").order_by(
@@ -78,6 +82,10 @@ def data(subscriber: Subscriber) -> dict[str, Any]:
                 "method": event.method,
                 "agent": event.agent,
                 "network": event.network,
+                "judged": event.judged,
+                "reasons": event.reasons,
+                "verdict": event.verdict,
+                "detail": event.detail,
             }
             for event in subscriber.events.select_related("newsletter").order_by("at", "pk")
         ],

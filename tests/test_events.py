@@ -121,6 +121,20 @@ def test_an_erased_readers_hit_counts_without_saying_whose_it_was(kind: Kind) ->
 
 
 @pytest.mark.django_db
+def test_erasing_a_reader_takes_network_and_program_out_of_what_came_before() -> None:
+    delivery, other = make_dispatch(make_newsletter(), readers=2).deliveries.order_by("pk")
+    for each in (delivery, other):
+        events.record(Kind.OPEN, delivery_id=each.pk, hit=HIT)
+    assert delivery.subscriber
+    consent.erase(delivery.subscriber, source="test")
+    theirs, others = Event.objects.order_by("delivery")
+    assert (theirs.subscriber, theirs.agent, theirs.network) == (None, "", "")
+    assert (others.subscriber, others.agent, others.network) == (other.subscriber, HIT.agent, HIT.network)
+    assert theirs.judged == "person"
+    assert delivery.dispatch.tallies.get(kind="open", judged="person", url="").readers == 2
+
+
+@pytest.mark.django_db
 def test_a_click_outlives_its_delivery() -> None:
     delivery = make_delivery()
     gone = delivery.pk

@@ -225,6 +225,10 @@ def test_everything_can_be_taken_along(browser: Client, reader: Subscription) ->
     delivery = Delivery.objects.get(dispatch=dispatch)
     hit = events.Hit(method="GET", agent="Mail/1", network="203.0.113.0/24")
     events.record(events.Kind.CLICK, delivery_id=delivery.pk, url="https://example.com/", hit=hit)
+    Event.objects.create(
+        kind="bounce", dispatch=dispatch, delivery=delivery, subscriber=reader.subscriber, verdict="soft", detail="full"
+    )
+    Delivery.objects.filter(pk=delivery.pk).update(reply="452 mailbox full", verdict=Delivery.Verdict.SOFT)
     other = make_reader(weekly, "eve@readers.example")
     response = browser.post(f"{visit(browser)}/download")
     assert response["Content-Disposition"] == 'attachment; filename="my-data.json"'
@@ -235,9 +239,12 @@ def test_everything_can_be_taken_along(browser: Client, reader: Subscription) ->
     assert data["subscriptions"][0]["unwanted_sections"] == ["News"]
     assert data["memberships"][0]["tier"] == "paid"
     assert issue_of(dispatch).subject in [row["subject"] for row in data["deliveries"]]
-    assert [(row["kind"], row["url"], row["agent"]) for row in data["events"]] == [
-        ("click", "https://example.com/", "Mail/1")
-    ]
+    told = [(row["kind"], row["url"], row["agent"], row["judged"], row["detail"]) for row in data["events"]]
+    assert told == [("click", "https://example.com/", "Mail/1", "unknown", ""), ("bounce", "", "", "unknown", "full")]
+    sent = next(row for row in data["deliveries"] if row["came_back"])
+    assert (sent["reply"], sent["came_back"]) == ("452 mailbox full", "soft bounce")
+    assert sent["any_click_at"]
+    assert not sent["clicked_at"]
     assert [row["action"] for row in data["consent"]] == ["exported"]
     assert len(data["one_time_links"]) == 2
     assert other.subscriber.address not in response.content.decode()

@@ -137,6 +137,7 @@ def test_an_event_of_who_is_no_longer_there_names_nobody() -> None:
     retention.forget()
     lost.refresh_from_db()
     assert (lost.subscriber_id, lost.delivery_id, lost.dispatch_id) == (None, None, None)
+    assert (lost.network, lost.agent) == ("", "")
     before = (kept.subscriber_id, kept.delivery_id, kept.dispatch_id)
     kept.refresh_from_db()
     assert (kept.subscriber_id, kept.delivery_id, kept.dispatch_id) == before
