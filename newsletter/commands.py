@@ -21,8 +21,11 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import sys
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,6 +167,25 @@ def find_issue(text: str) -> Issue:
     if issue is None:
         raise CommandError(f"There is no issue {text}; `manage.py import_issue` makes one and says its id.")
     return issue
+
+
+@contextmanager
+def stopping() -> Iterator[threading.Event]:
+    """An event that is set when the process is told to stop (Ctrl-C, SIGTERM, or SIGHUP as a terminal that is closed
+    sends it), so that what is in hand can be finished; a signal that is ignored, as by nohup, stays so.
+
+    For the main thread only.
+    """
+    stop = threading.Event()
+    heard = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    heard = {number: handler for number, handler in heard.items() if handler is not signal.SIG_IGN}
+    for number in heard:
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        for number, handler in heard.items():
+            signal.signal(number, handler)
 
 
 def progress_bar() -> Progress:

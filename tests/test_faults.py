@@ -110,6 +110,31 @@ def test_a_worker_asked_to_stop_finishes_its_chunk_and_leaves_no_doubt(
         assert account(dispatch, sink) == {"lost": 0, "twice": 0, "in_doubt": 0}
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("command", ["work", "send_issue"])
+def test_a_command_that_sends_leaves_no_doubt_however_it_is_stopped(
+    start: Start, command: str, number: signal.Signals
+) -> None:
+    weekly = make_newsletter()
+    for _ in range(READERS):
+        make_reader(weekly)
+    issue = make_issue(weekly)
+    with SmtpSink(answers={"message": lambda _: time.sleep(0.02)}) as sink:
+        words = [command, str(issue.pk)]
+        if command == "work":
+            scheduling.schedule(issue)
+            words.pop()
+        program = start(sys.executable, "manage.py", *words, **QUICK, SMTP_URL=sink.url, REDIS_URL="")
+        until(lambda: sink.count() > 5, "some mails")
+        program.send_signal(number)
+        exit_status = program.wait(20)
+        report = stats.count(issue.dispatches.get())
+        assert report["unconfirmed"] == report["sending"] == 0
+        assert report["sent"] == sink.count()
+        assert report["queued"] == READERS - sink.count() > 0
+        assert exit_status == (1 if command == "send_issue" else 0)
+
+
 @pytest.mark.parametrize(
     "programs",
     [EMBEDDED, [(*CELERY[0][:-1], "1"), CELERY[1]]],

@@ -362,7 +362,7 @@ def test_the_command_shows_a_table(tmp_path: Path) -> None:
     path = tmp_path / "issue.md"
     path.write_text(ISSUE, encoding="utf-8")
     text = run(str(path), "--newsletter", "weekly")
-    assert f"Imported “The Weekly # 7” as issue {Issue.objects.get().pk} of The Weekly, number 7." in text
+    assert f"as a draft of The Weekly 7; `manage.py send_issue {Issue.objects.get().pk}` sends it." in text
     assert "Quick Hits" in text
     assert "bytes of HTML." in text
     assert "Updated “The Weekly # 7”" in run(str(path), "--newsletter", "weekly")

@@ -65,11 +65,12 @@ class Command(commands.Command):
             "notes": list(parsed.notes),
         }
         done = "Imported" if stored.is_new else "Updated"
-        number = "" if issue.number is None else f", number {issue.number}"
+        number = "" if issue.number is None else f" {issue.number}"
         size = "" if html_bytes is None else f"{html_bytes:,} bytes of HTML."
         rows = [(heading or "(lead)", audience, words) for heading, audience, words in sections]
         lines = [
-            f"{done} “{issue.title}” as issue {issue.pk} of {newsletter.name}{number}.",
+            f"{done} “{issue.title}” as a draft of {newsletter.name}{number};"
+            f" `manage.py send_issue {issue.pk}` sends it.",
             "",
             commands.table(["section", "audience", "words"], rows),
             "",

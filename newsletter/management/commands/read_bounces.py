@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from typing import Any
 
@@ -32,15 +31,13 @@ class Command(commands.Command):
         if mailbox is None:
             wrong = fetching.problems(ENV.bounce_mailbox.get_secret_value())
             raise CommandError(" ".join(wrong) or "BOUNCE_MAILBOX is not set: it names the mailbox to read.")
-        stop = threading.Event()
-        for name in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(name, lambda *_: stop.set())
-        total = self._take(mailbox, stop)
-        while options["watch"] and not stop.is_set():
-            if total.taken or total.trouble:
-                self.stderr.write(total.trouble or _in_words(total))
-            if not stop.wait(fetching.EVERY.total_seconds()):
-                total = self._take(mailbox, stop)
+        with commands.stopping() as stop:
+            total = self._take(mailbox, stop)
+            while options["watch"] and not stop.is_set():
+                if total.taken or total.trouble:
+                    self.stderr.write(total.trouble or _in_words(total))
+                if not stop.wait(fetching.EVERY.total_seconds()):
+                    total = self._take(mailbox, stop)
         if total.trouble:
             raise CommandError(total.trouble)
         if total.busy:

@@ -29,8 +29,8 @@ WORDS = {"failed": "refused", "unconfirmed": "in doubt", "skipped": "skipped"}
 class Command(commands.Command):
     """`manage.py send_issue ISSUE [--at ISO]`: schedule an issue, and watch it go out when that is now.
 
-    Celery workers do the sending where they answer; otherwise this process does. Ctrl-C only stops watching where
-    workers send; otherwise it finishes the chunk in hand and leaves the rest queued.
+    Celery workers do the sending where they answer; otherwise this process does. Ctrl-C (or SIGTERM, or the end of the
+    terminal) only stops watching where workers send; otherwise it finishes the chunks in hand; the rest stays queued.
     """
 
     help = "Send an issue now and watch it go out, or schedule it with --at."
@@ -60,7 +60,8 @@ class Command(commands.Command):
                 " and beat, or `manage.py work`."
             )
             return Answer(text, {**data, "due_at": due_at})
-        self._watch(issue, dispatch, quiet=options["json"])
+        with commands.stopping() as stop:
+            self._watch(issue, dispatch, stop, quiet=options["json"])
         data = stats.full_report(issue)
         if dispatch.status == Status.PAUSED:
             raise CommandError(
@@ -68,16 +69,16 @@ class Command(commands.Command):
             )
         return Answer(report_text(data), data)
 
-    def _watch(self, issue: Issue, dispatch: Dispatch, *, quiet: bool) -> None:
-        stop = threading.Event()
+    def _watch(self, issue: Issue, dispatch: Dispatch, stop: threading.Event, *, quiet: bool) -> None:
+        enough = threading.Event()  # of working here: stopped, or there is nothing left to watch
         worker: threading.Thread | None = None
         if not _workers_answer():
-            worker = _start_working(stop)
+            worker = _start_working(enough)
         moved_at, seen, line_at = time.monotonic(), -1, time.monotonic()
         try:
             with commands.progress_bar() as bar:
                 task = bar.add_task(f"Sending “{issue.title}”", total=None, said="")
-                while dispatch.status in RUNNING:
+                while dispatch.status in RUNNING and not stop.is_set():
                     live = progress.live(dispatch)
                     settled = live["numbers"]["through"]
                     bar.update(task, completed=settled, total=_total(dispatch, live), said=_details(live))
@@ -85,24 +86,24 @@ class Command(commands.Command):
                         moved_at, seen = time.monotonic(), settled
                     if worker is None and time.monotonic() - moved_at > PATIENCE:
                         self._say("No worker moves it on; sending from this process.", quiet=quiet)
-                        worker = _start_working(stop)
+                        worker = _start_working(enough)
                     if not sys.stderr.isatty() and time.monotonic() - line_at > SECONDS_BETWEEN_LINES:
                         line_at = time.monotonic()
                         self._say(_line(dispatch, live, stats.put_off(dispatch)), quiet=quiet)
                     if time.monotonic() - moved_at > WAIT_FOR_LATER and stats.put_off(dispatch)["only"]:
                         break
-                    time.sleep(0.1)
+                    stop.wait(0.1)
                     dispatch.refresh_from_db()
-        except KeyboardInterrupt:
+        finally:
+            enough.set()
+            if worker is not None:
+                worker.join()
+        if dispatch.status in RUNNING and stop.is_set():
             raise CommandError(
                 f"Stopped watching; what is left stays queued. `manage.py send_issue {issue.pk}` goes on with it,"
                 f" as workers do; `manage.py issue_report {issue.pk}` shows it; `manage.py cancel_issue {issue.pk}`"
                 " ends it."
-            ) from None
-        finally:
-            stop.set()
-            if worker is not None:
-                worker.join()
+            )
 
     def _say(self, text: str, *, quiet: bool) -> None:
         if not quiet:

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import signal
-import threading
-
 from newsletter import commands, tasks
 from newsletter.commands import Answer
 
@@ -13,11 +10,9 @@ class Command(commands.Command):
     help = "Send what is due from this process, until it is stopped. Needs no broker; safe beside other workers."
 
     def run(self, options: commands.Options) -> Answer:
-        """Work until SIGTERM or SIGINT; the chunk in hand is finished first."""
-        stop = threading.Event()
-        for name in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(name, lambda *_: stop.set())
-        if not options["json"]:
-            self.stdout.write("Working: looking for what is due; Ctrl-C finishes the chunk in hand and stops.")
-        tasks.work(stop)
+        """Work until told to stop; the chunk in hand is finished first."""
+        with commands.stopping() as stop:
+            if not options["json"]:
+                self.stdout.write("Working: looking for what is due; Ctrl-C finishes the chunk in hand and stops.")
+            tasks.work(stop)
         return Answer("Stopped.", {"stopped": True})
