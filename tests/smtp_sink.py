@@ -8,7 +8,7 @@ In a test:
 
 As a program, for tests that kill things (`journal` is then the record; read it with `read_journal`):
 
-    python tests/smtp_sink.py --journal FILE [--port N] [--delay SECONDS] [--no-sync]
+    python tests/smtp_sink.py --journal FILE [--port N] [--delay SECONDS] [--gate FILE] [--no-sync]
 
 It prints `listening on smtp://127.0.0.1:PORT` and ends with SIGTERM.
 
@@ -24,6 +24,7 @@ How a mail is treated may stand in the local part of its recipient, whatever fol
     drop-after-dot-     the message is kept, but the connection is closed without an answer
     lose-after-dot-     the message is not kept, and the connection is closed without an answer
     slow-        the answer to the finished message comes after `delay` seconds
+    gated-       as slow-, and the answer is 451 as long as there is a file `gate`
     once-        before any of these: only the first time this recipient is seen
 
 How every mail is treated: `answers` maps a step (connect EHLO HELO STARTTLS AUTH MAIL RCPT DATA message) to a reply,
@@ -61,7 +62,7 @@ EXTENSIONS = ("PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE 52428800", "ENHANCEDST
 WITH_CHUNKING = (*EXTENSIONS, "CHUNKING")
 _TREATMENT = re.compile(
     r"(?P<once>once-)?(?:(?P<step>refuse|later|data|final)(?P<code>\d{3})-|"
-    r"(?P<special>close421|drop-at-rcpt|drop-at-data|drop-before-dot|drop-after-dot|lose-after-dot|slow)-)"
+    r"(?P<special>close421|drop-at-rcpt|drop-at-data|drop-before-dot|drop-after-dot|lose-after-dot|slow|gated)-)"
 )
 
 
@@ -115,6 +116,7 @@ class SmtpSink:
         journal: Path | None = None,
         sync: bool = True,
         delay: float = 1.0,
+        gate: Path | None = None,
         answers: Mapping[str, Answer] | None = None,
         extensions: Sequence[str] = EXTENSIONS,
         tls: ssl.SSLContext | None = None,
@@ -129,7 +131,7 @@ class SmtpSink:
         self._tls, self._implicit_tls = tls, implicit_tls
         self._credentials, self._mechanisms = credentials, mechanisms
         self._cut_at = cut_at
-        self._delay = delay
+        self._delay, self._gate = delay, gate
         self._sync = sync
         self._journal: IO[bytes] | None = journal.open("ab", buffering=0) if journal else None
         self._received: list[Received] = list(read_journal(journal)) if journal else []
@@ -414,8 +416,10 @@ class _Conversation:
         session, special = self._session, self._special
         if special[0] == "lose-after-dot":
             raise _HungUp
-        if special[0] == "slow":
+        if special[0] in {"slow", "gated"}:
             time.sleep(self._sink._delay)
+        if special[0] == "gated" and self._sink._gate and self._sink._gate.exists():
+            fault = "451 4.3.0 the gate is shut"
         if special[0] == "message":
             fault = special[1]
         told = self._sink.answers.get("message")
@@ -459,12 +463,19 @@ def main() -> None:
     parser.add_argument("--journal", type=Path, required=True, help="file of JSON lines, one per message kept")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--delay", type=float, default=1.0, help="seconds that slow- answers take")
+    parser.add_argument("--gate", type=Path, help="file whose presence puts gated- recipients off")
     parser.add_argument("--no-sync", action="store_true", help="do not fsync the journal")
     chosen = parser.parse_args()
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    with SmtpSink(port=chosen.port, journal=chosen.journal, delay=chosen.delay, sync=not chosen.no_sync) as sink:
+    with SmtpSink(
+        port=chosen.port,
+        journal=chosen.journal,
+        delay=chosen.delay,
+        gate=chosen.gate,
+        sync=not chosen.no_sync,
+    ) as sink:
         print(f"listening on {sink.url}", flush=True)
         ended.wait()
 

@@ -49,9 +49,6 @@ def main() -> int:
     return 0
 
 
-TURNS = 3  # for a fault to come in time
-
-
 def _run(servers: Servers, size: Size, only: list[str]) -> bool:
     os.environ |= servers.environment
     django.setup()
@@ -59,7 +56,7 @@ def _run(servers: Servers, size: Size, only: list[str]) -> bool:
     from django.core.management import call_command
 
     from bench.chaos.faults import FAULTS
-    from bench.chaos.sends import StillNot, TooLate
+    from bench.chaos.sends import StillNot
     from newsletter import commands
 
     if unknown := [name for name in only if name not in FAULTS]:
@@ -73,18 +70,12 @@ def _run(servers: Servers, size: Size, only: list[str]) -> bool:
     for name in only or FAULTS:
         began = time.monotonic()
         try:
-            for turn in range(TURNS):
-                try:
-                    verdict = FAULTS[name](servers, f"{name}-{turn}" if turn else name, size)
-                    break
-                except TooLate:
-                    if turn == TURNS - 1:
-                        raise
+            verdict = FAULTS[name](servers, name, size)
         except StillNot as error:
             wrong.append(f"{name}: {error}")
             print(wrong[-1], flush=True)
             continue
-        verdicts.append(dataclasses.replace(verdict, fault=name))
+        verdicts.append(verdict)
         wrong += [f"{name}: {sentence}" for sentence in verdict.faults()]
         print(f"{name}: {time.monotonic() - began:.0f} s {' '.join(verdict.faults())}", flush=True)
     rows = [[verdict.fault, *(getattr(verdict, number) for number in NUMBERS)] for verdict in verdicts]

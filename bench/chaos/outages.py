@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime as dt
 import io
 import signal
 import time
@@ -13,6 +14,7 @@ import psycopg
 from django.core.management import call_command
 from django.db import connection
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from bench.chaos import backups, sends
 from bench.chaos.sends import Send, until
@@ -45,10 +47,10 @@ def _broker(servers: Servers, fault: str, size: Size, *, keep_data: bool) -> Ver
     send = sends.begin(servers, fault, readers=size.others)
     for turn in range(size.rounds):
         send.await_sent((turn + 1) / (size.rounds + 2))
-        send.await_hold()
+        pids = set(send.await_hold())
+        in_hand = sends.unfinished_attempts(pids)
         servers.kill_redis()
-        seen = send.sent()
-        until(lambda seen=seen: send.sent() > seen, "the chunks in hand are finished")  # type: ignore[misc]
+        sends.await_finished(in_hand, pids)
         servers.start_redis(keep_data=keep_data)
     send.await_end()
     return send.verdict()
@@ -77,6 +79,7 @@ def disk_full(servers: Servers, fault: str, size: Size) -> Verdict:
     send.await_sent(0.2)
     with psycopg.connect(servers.database_url, autocommit=True) as admin:
         admin.execute(FULL_DISK)
+        send.open_gate()
         try:
             until(
                 lambda: Batch.objects.filter(dispatch__issue=send.issue, leased_until__lt=Now()).exists(),
@@ -155,6 +158,12 @@ def _await_quiet(send: Send) -> None:
     until(quiet, "no more mail arrives")
 
 
+def _put_off(send: Send, since: dt.datetime) -> bool:
+    """Whether mail was put off since then, by more than the gate."""
+    waiting = send.deliveries.filter(status="queued", settled_at__gt=since)
+    return bool(waiting.exclude(reply__startswith="451").exists())
+
+
 def relay_killed(servers: Servers, fault: str, size: Size) -> Verdict:
     """SIGKILL of the mail server, away for a while: what it had not answered for is in doubt, the rest waits."""
     send = sends.begin(servers, fault, readers=size.others)
@@ -163,8 +172,9 @@ def relay_killed(servers: Servers, fault: str, size: Size) -> Verdict:
         send.await_sent((turn + 1) / (size.rounds + 2))
         send.await_hold()
         servers.kill_sink()
+        killed_at = timezone.now()
         bound += sends.chunk() * PROCESSES * WORKERS
-        until(lambda: send.deliveries.filter(status="queued", tries__gt=0).exists(), "mail is put off")
-        servers.start_sink(send.journal, delay=sends.delay_for(len(send.readers)))
+        until(lambda killed_at=killed_at: _put_off(send, killed_at), "mail is put off")  # type: ignore[misc]
+        servers.start_sink(send.journal, delay=sends.delay_for(len(send.readers)), gate=send.gate)
     send.await_end()
     return send.verdict(bound=bound)

@@ -80,9 +80,8 @@ def readers_change(servers: Servers, fault: str, size: Size) -> Verdict:
         servers, fault, readers=size.others, seconds=15.0, paid=PAID_WORDS, members=lambda index: index % 2 == 1
     )
     send.await_sent(0.1)
-    untouched = send.deliveries.filter(status__in=("queued", "skipped"), tries=0).order_by("-pk")
-    waiting = set(untouched.values_list("subscriber__address", flat=True)[: size.others // 4])
-    # Of those whom nobody has claimed yet, the last: every fourth reader changes in each way, or stays a member.
+    # Of those who wait at the gate every fourth changes in each way, or stays a member.
+    waiting = [reader for reader in send.readers if reader.startswith(sends.GATED)]
     leaving, staying, joining, ending = (
         tuple(reader for reader in send.readers[first::4] if reader in waiting) for first in range(4)
     )
@@ -92,26 +91,23 @@ def readers_change(servers: Servers, fault: str, size: Size) -> Verdict:
     paid = Tier.objects.get(slug="paid")
     for pk in Subscription.objects.filter(subscriber__address__in=joining).values_list("subscriber", flat=True):
         Membership.objects.create(subscriber_id=pk, tier=paid)
-    in_time = set(untouched.values_list("subscriber__address", flat=True))
+    pids = set(send.held())
+    sends.await_finished(sends.unfinished_attempts(pids), pids)  # these were claimed before
     send.await_end()
     return send.verdict(
-        excused=set(leaving) & in_time,
-        broken=_wrong_mails(send, in_time, none=leaving, free=ending, paid=(*staying, *joining)),
+        excused=leaving, broken=_wrong_mails(send, none=leaving, free=ending, paid=(*staying, *joining))
     )
 
 
-def _wrong_mails(
-    send: Send, in_time: set[str], *, none: tuple[str, ...], free: tuple[str, ...], paid: tuple[str, ...]
-) -> list[str]:
-    """What readers got that they should not have, of those of whom nothing was claimed when they changed."""
-    told = [group for group in (none, free, paid) if not in_time & set(group)]
-    broken = ["The changes came too late in the send to show anything."] if told else []
-    letters = {mail.rcpt: reading.read(mail.raw) for mail in send.mails() if mail.rcpt in in_time}
+def _wrong_mails(send: Send, *, none: tuple[str, ...], free: tuple[str, ...], paid: tuple[str, ...]) -> list[str]:
+    """What readers got that they should not have: `none`, no paid words, or a mail without them."""
+    broken = []
+    letters = {mail.rcpt: reading.read(mail.raw) for mail in send.mails() if mail.rcpt in {*free, *paid}}
     has_paid = {
         address: any(PAID_WORDS in " ".join((part or "").split()) for part in (letter.text, letter.html))
         for address, letter in letters.items()
     }
-    if wrong := sum(address in letters for address in none):
+    if wrong := sum(mail.rcpt in none for mail in send.mails()):
         broken.append(f"{wrong} readers got mail after they had left.")
     if wrong := sum(has_paid.get(address, False) for address in free):
         broken.append(f"{wrong} readers got paid words after their membership had ended.")

@@ -14,7 +14,7 @@ from django.utils import timezone
 from psycopg import sql
 
 from bench.chaos import sends
-from bench.chaos.sends import Send, StillNot, until
+from bench.chaos.sends import Send, until
 from bench.chaos.servers import PROCESSES, WORKERS, Program, Servers, kill
 from bench.chaos.sizes import Size
 from bench.chaos.verdict import Verdict
@@ -35,13 +35,8 @@ def killed(servers: Servers, fault: str, size: Size) -> Verdict:
     chance = random.Random(size.kills)
     send = sends.begin(servers, fault, readers=size.readers, seconds=SECONDS_A_KILL * size.kills)
     kills = bound = 0
-    broken = []
     while kills < size.kills:
-        try:
-            send.await_hold()
-        except StillNot:
-            broken.append(f"Only {kills} of {size.kills} kills came while rows were SENDING.")
-            break
+        send.await_hold()
         time.sleep(chance.uniform(0, sends.CHUNK_SECONDS))
         held = send.held()
         alone = chance.random() < 0.5
@@ -59,7 +54,7 @@ def killed(servers: Servers, fault: str, size: Size) -> Verdict:
         kills += bool(send.held_by(fellows))
         servers.staff()
     send.await_end()
-    return send.verdict(bound=bound, broken=broken)
+    return send.verdict(bound=bound)
 
 
 def _belongs(servers: Servers, pid: int, worker: Program) -> bool:
@@ -108,10 +103,9 @@ def _a_busy_worker(servers: Servers, send: Send) -> tuple[Program, set[int]]:
 def frozen(servers: Servers, fault: str, size: Size) -> Verdict:
     """SIGSTOP past the lease while another worker goes on, then SIGCONT: the first one sends nothing more of it."""
     send = sends.begin(servers, fault, readers=size.others)
-    worker, pids = _a_busy_worker(servers, send)
-    os.killpg(worker.pid, signal.SIGSTOP)
+    worker, pids, mine = _freeze_a_busy_worker(servers, send)
     stopped_at = time.time()
-    mine = sends.unfinished_attempts(pids)
+    send.open_gate()
     held = set(Batch.objects.filter(attempts__in=mine, lease_token__isnull=False).values_list("pk", "lease_token"))
     try:
         until(
@@ -123,7 +117,7 @@ def frozen(servers: Servers, fault: str, size: Size) -> Verdict:
     finally:
         os.killpg(worker.pid, signal.SIGCONT)
     woken_at = time.time()
-    until(lambda: not set(mine) & set(sends.unfinished_attempts(pids)), "the woken worker has noted its answers")
+    sends.await_finished(mine, pids)  # the woken worker has noted its answers
     send.await_end()
     # The Date of a mail is that of its attempt, so what left late of an attempt begun before the freeze shows.
     late = [
@@ -134,6 +128,22 @@ def frozen(servers: Servers, fault: str, size: Size) -> Verdict:
     ]
     broken = [f"The woken worker sent {len(late)} mails more of its old chunks."] if late else []
     return send.verdict(bound=sends.chunk() * PROCESSES, broken=broken)
+
+
+def _freeze_a_busy_worker(servers: Servers, send: Send) -> tuple[Program, set[int], list[int]]:
+    """`_a_busy_worker`, stopped, and the attempts it has in hand."""
+
+    def freeze() -> tuple[Program, set[int], list[int]] | None:
+        worker, pids = _a_busy_worker(servers, send)
+        os.killpg(worker.pid, signal.SIGSTOP)
+        if mine := sends.unfinished_attempts(pids):
+            return worker, pids, mine
+        os.killpg(worker.pid, signal.SIGCONT)
+        return None
+
+    found = until(freeze, "a worker frozen with a chunk in hand")
+    assert found
+    return found
 
 
 def frozen_claiming(servers: Servers, fault: str, size: Size) -> Verdict:
