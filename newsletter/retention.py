@@ -1,7 +1,8 @@
 """What age deletes: where hits came from, the hits themselves, what mail servers said, the text of single messages.
 
 Counts stay: tallies, hours and first times are written with the hits and outlive them. Everything goes in chunks, each
-of a statement or two of its own, so that nobody waits for it; it may be repeated, and broken off at any point.
+of a statement or two of its own, so that nobody waits for it; it may be repeated, and broken off at any point. Events
+are gone through in the order of their ids, from where every one is so old that age has done with it.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from django.db.models import Exists, Max, OuterRef, Q, QuerySet
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from newsletter.models import Delivery, Dispatch, DispatchProfile, Event, Revision, Variant
+from newsletter.models import Delivery, Dispatch, DispatchProfile, Event, Mark, Revision, Variant
 from newsletter.settings import ENV
 from subscribers.models import Subscriber
 
 logger = logging.getLogger(__name__)
 
 CHUNK = 10_000  # events looked at by one statement
+MARK, OWNERS_MARK = "done with by age", "owners looked up"
 HITS = (Event.Kind.OPEN, Event.Kind.CLICK)
 # The links in a single message run out within an hour or two weeks; its text is needed for as long as it may be sent
 # again, and what is in doubt for longer nobody waits for.
@@ -36,10 +38,22 @@ def forget(*, stopping: Callable[[], bool] = lambda: False) -> dict[str, int]:
     """Delete what is older than the settings say; how many rows, by what was done to them. Between two chunks it ends
     where it is `stopping`; what is left waits for the next night."""
     done: Counter[str] = Counter()
-    for rows in _chunks():
+    finished, owners = (Mark.objects.get_or_create(name=name)[0] for name in (MARK, OWNERS_MARK))
+    last = Event.objects.aggregate(last=Max("pk"))["last"] or 0
+    for start, end in _chunks(finished.value, last):
         if stopping():
             break
+        rows = Event.objects.filter(pk__gt=start, pk__lte=end)
         done += _forget_in(rows)
+        if end > owners.value:
+            done += _forget_owners(rows)
+        if start == finished.value and not rows.filter(at__gte=timezone.now() - _longest()).exists():
+            finished.value = end
+            finished.save(update_fields=["value"])
+    else:
+        # Each is looked at in two nights, for ids are given out before rows can be seen.
+        owners.value, owners.seen = owners.seen, last
+        owners.save(update_fields=["value", "seen"])
     done["replies"] += _forget_replies()
     done["messages"] += forget_messages()
     if +done:
@@ -67,14 +81,19 @@ def forget_messages() -> int:
     return number
 
 
-def _chunks() -> Iterator[QuerySet[Event]]:
-    """All events, CHUNK at a time in the order of their ids: no index by age, which every hit would have to pay for."""
-    start, last = 0, Event.objects.aggregate(last=Max("pk"))["last"] or 0
+def _chunks(start: int, last: int) -> Iterator[tuple[int, int]]:
+    """The ids after `start` up to `last`, as many at a time as CHUNK events have: no index by age, which every hit
+    would have to pay for."""
     while start < last:
         ordered = Event.objects.filter(pk__gt=start, pk__lte=last).order_by("pk").values_list("pk", flat=True)
         end = next(iter(ordered[CHUNK - 1 : CHUNK]), last)
-        yield Event.objects.filter(pk__gt=start, pk__lte=end)
+        yield start, end
         start = end
+
+
+def _longest() -> dt.timedelta:
+    """The age at which nothing is left to delete of an event."""
+    return dt.timedelta(days=max(ENV.retain_networks_days, ENV.retain_hits_days, ENV.retain_bounces_days))
 
 
 def _forget_in(rows: QuerySet[Event]) -> Counter[str]:
@@ -87,7 +106,12 @@ def _forget_in(rows: QuerySet[Event]) -> Counter[str]:
     done["hits"] += rows.filter(kind__in=HITS, at__lt=hits).delete()[0]
     done["networks"] += rows.filter(at__lt=networks).exclude(network="", agent="").update(network="", agent="")
     done["texts"] += rows.filter(at__lt=texts).exclude(detail="").update(detail="")
-    # The database does not watch over these (models.Event): one written while its reader was erased names nobody.
+    return done
+
+
+def _forget_owners(rows: QuerySet[Event]) -> Counter[str]:
+    """The database does not watch over these (models.Event): one written while its reader was erased names nobody."""
+    done: Counter[str] = Counter()
     for name, model in (("subscriber", Subscriber), ("delivery", Delivery), ("dispatch", Dispatch)):
         there = Exists(model._default_manager.filter(pk=OuterRef(f"{name}_id")))
         gone = rows.filter(~there, **{f"{name}_id__isnull": False})

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import time_machine
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from newsletter import events, retention, scheduling, sending, stats
 from newsletter.events import Hit, Kind
@@ -171,6 +173,55 @@ def test_many_rows_go_in_chunks_and_stopping_leaves_the_rest(monkeypatch: pytest
     assert retention.forget()["hits"] == 15
     assert not Event.objects.exists()
     assert "hits" not in retention.forget()
+
+
+def test_every_night_takes_what_became_old_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "CHUNK", 2)
+    make_hits()
+    retention.forget()
+    with later(20):
+        dispatch = Dispatch.objects.get()
+        events.record(Kind.OPEN, delivery_id=dispatch.deliveries.order_by("pk")[1].pk, hit=MAIL)
+        retention.forget()
+        assert places() == {(MAIL.network, MAIL.agent)}
+    with later(31):
+        retention.forget()
+        assert Event.objects.filter(network="", agent="").count() == 3
+    with later(91):
+        retention.forget()
+        assert Event.objects.get().network == ""
+    with later(111):
+        retention.forget()
+        assert not Event.objects.exists()
+
+
+def test_what_age_has_done_with_is_not_gone_through_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "CHUNK", 10)
+    dispatch = make_dispatch(make_newsletter(), readers=1)
+    Event.objects.bulk_create([Event(kind=Kind.DELIVERED, dispatch=dispatch, detail="250 OK") for _ in range(95)])
+
+    def statements() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            retention.forget()
+        return len([query for query in captured if "newsletter_event" in query["sql"]])
+
+    with later(181):
+        first, second = statements(), statements()
+        assert first > 40
+        assert second <= 2
+        assert not Event.objects.exclude(detail="").exists()
+
+
+def test_whoever_is_gone_is_found_in_the_next_night_and_not_looked_for_in_all_nights_after() -> None:
+    make_hits()
+    retention.forget()
+    late = Event.objects.order_by("pk")[0]
+    Event.objects.filter(pk=late.pk).update(subscriber_id=10**9)
+    retention.forget()
+    late.refresh_from_db()
+    assert late.subscriber_id is None
+    Event.objects.filter(pk=late.pk).update(subscriber_id=10**9)
+    assert "references" not in retention.forget()
 
 
 # Single messages
