@@ -8,6 +8,7 @@ import json
 import random
 import threading
 import time
+import uuid
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from newsletter import events, intake, tasks, tracking
 from newsletter.events import Hit, Kind
 from newsletter.events.storing import digest
 from newsletter.intake import Channel
-from newsletter.models import Delivery, Dispatch, Event, Newsletter, Tally
+from newsletter.models import Attempt, Delivery, Dispatch, Event, Newsletter, Tally
 from subscribers import consent
 from subscribers.models import Subscriber
 from tests.making import BROWSER, make_dispatch, make_newsletter, take_in
@@ -156,10 +157,30 @@ def test_what_newsletter_and_reader_allow_is_asked_for_each_hit_of_a_batch() -> 
 @pytest.mark.django_db
 def test_a_hit_says_how_long_after_the_mail_it_came() -> None:
     _, (delivery,) = make_deliveries(1)
-    Delivery.objects.update(settled_at=NOON)
+    hand_over(delivery, noted_after=9)
     events.write_hits([entry(delivery_id=delivery.pk, seconds=43.5)])
     event = Event.objects.get()
     assert (event.at, event.since_sent) == (NOON + dt.timedelta(seconds=43.5), 43.5)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("noted_after", [9, 3600], ids=["with the chunk", "by the author's word"])
+def test_who_opens_before_the_outcome_is_noted_is_no_machine(noted_after: float) -> None:
+    _, (delivery,) = make_deliveries(1)
+    hand_over(delivery, noted_after=noted_after)
+    events.write_hits([entry(delivery_id=delivery.pk, seconds=5)])
+    event = Event.objects.get()
+    assert (event.judged, event.since_sent) == ("person", 5)
+
+
+def hand_over(delivery: Delivery, *, noted_after: float) -> None:
+    """Send it at noon; the outcome is noted so many seconds later."""
+    key = uuid.uuid4()
+    attempt = Attempt.objects.create(
+        batch=delivery.batch, worker="one", transport="smtp", idempotency_key=key, started_at=NOON
+    )
+    at = NOON + dt.timedelta(seconds=noted_after)
+    Delivery.objects.filter(pk=delivery.pk).update(status="sent", tries=1, attempt=attempt, settled_at=at)
 
 
 @pytest.mark.django_db

@@ -187,7 +187,8 @@ def _mails(ids: Iterable[int | None]) -> dict[int | None, _Mail]:
         "dispatch__newsletter__ask_first",
         "subscriber__pk",
         "subscriber__tracking",
-        "settled_at",
+        # When the hand-over began: outcomes are noted together, and who opens at once would come before them.
+        "attempt__started_at",
         "status",
     )
     return {
@@ -197,10 +198,10 @@ def _mails(ids: Iterable[int | None]) -> dict[int | None, _Mail]:
             allowed.tracking(mode, ask_first, choice or ""),
             pk,
             subscriber,
-            settled_at,
+            sent_at,
             status == Delivery.Status.SENT,
         )
-        for pk, dispatch, newsletter, mode, ask_first, subscriber, choice, settled_at, status in rows
+        for pk, dispatch, newsletter, mode, ask_first, subscriber, choice, sent_at, status in rows
     }
 
 
