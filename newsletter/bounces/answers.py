@@ -235,6 +235,16 @@ def is_forward(mail: Mail) -> bool:
     return _subject(mail).startswith(("fwd:", "fw:", "wg:", "tr:", "rv:", "i:", "enc:"))
 
 
+def is_reply(mail: Mail) -> bool:
+    """Whether somebody answered a mail by hand: a report has no such subject, though its reader may answer one."""
+    return _subject(mail).startswith(("re:", "aw:", "sv:", "antw:", "odp:", "rép:", "res:")) and not is_daemon(mail)
+
+
+def is_of_a_list(mail: Mail) -> bool:
+    """Whether a mailing list sent it (RFC 2919, RFC 2369): it may well be about returned mail."""
+    return bool(mail.header("list-id") or mail.header("list-unsubscribe"))
+
+
 def says_delayed(text: str) -> bool:
     """Whether a subject says that delivery is still being tried."""
     return bool(_DELAYED.search(text.lower()))

@@ -12,14 +12,18 @@ from newsletter.bounces.wording import simplify
 # A reply code stands at the start of a line or after what a mail server puts before it.
 _CODE = re.compile(r"(?:^|[\s:;,(\[\"'>-])([45]\d\d)(?=[\s,:;.)\]\"'-]|$)", re.MULTILINE)
 
-# At which step a server refused, as mail systems tell: Sendmail and Courier by a transcript, Postfix and Exim in words.
+# At which step a server refused, as mail systems tell: Sendmail and Courier by a transcript, Postfix, Exim and qmail in
+# words.
 _STEPS = re.compile(
     r">>> ?(?P<transcript>[A-Za-z]{4})\b[^\n]{0,300}\n\s*<<< ?[45]\d\d|in reply to (?:end of )?(?P<postfix>[A-Za-z]{4})"
     r"|(?:after|in response to)(?: the| initial)? (?:end of |sending )?(?P<exim>data|mail from|rcpt to|helo"
-    r"|ehlo|connection)\b",
+    r"|ehlo|connection)\b"
+    r"|(?P<qmail>does not like recipient|failed after i sent the message|but sender was rejected|but greeting failed)",
     re.IGNORECASE,
 )
+_QMAIL_STEPS = {"does": "rcpt", "failed": "data", "but sender": "mail", "but greeting": "connect"}
 
+_COME_BACK = re.compile(r"temporar|(?:re-?try|try (?:it )?(?:again )?)(?: ?later| ?tomorrow| ?in )|later time")
 _ABOUT_SENDER = frozenset({".1.7", ".1.8"})
 _BARE_UNKNOWN = re.compile(r"unknown user|user unknown", re.IGNORECASE)
 
@@ -66,8 +70,11 @@ def weigh(
         text, status = wrapped[2], wrapped[1]
     status = _best_status(status, text)
     step = (step or step_in(text)).lower()
-    cause = _cause(simplify(text), code, status, step, quoted=quoted)
-    if cause is Cause.NO_MAILBOX and _pretends(text, status, step):
+    plain = simplify(text)
+    cause = _cause(plain, code, status, step, quoted=quoted)
+    if cause is Cause.NO_MAILBOX and quoted and _COME_BACK.search(plain):
+        cause = Cause.TRY_LATER  # who asks to come back does not say that the mailbox is gone
+    elif cause is Cause.NO_MAILBOX and _pretends(text, status, step):
         cause = Cause.RECIPIENT_REFUSES
     elif cause.verdict is Verdict.HARD and (step == "mail" or status[1:] in _ABOUT_SENDER):
         cause = Cause.SENDER  # what is unknown there is the sender
@@ -77,8 +84,10 @@ def weigh(
 
 
 def is_hollow(judgement: Judgement) -> bool:
-    """Whether other words about the same failure would be worth more."""
-    return judgement.cause in _HOLLOW
+    """Whether other words about the same failure would be worth more: not where words already outweighed the code."""
+    by_code = statuses.cause(judgement.status)
+    outweighed = judgement.cause is Cause.TRY_LATER and by_code is not None and by_code.verdict is Verdict.HARD
+    return judgement.cause in _HOLLOW and not outweighed
 
 
 def says_why(text: str, *, vaguely: bool = False) -> bool:
@@ -91,6 +100,9 @@ def says_why(text: str, *, vaguely: bool = False) -> bool:
 def step_in(text: str) -> str:
     """The SMTP step at which `text`, a transcript or a sentence, says that mail was refused, or ""."""
     match = _STEPS.search(text)
+    if match and match["qmail"]:
+        said = match["qmail"].lower()
+        return next(step for words, step in _QMAIL_STEPS.items() if said.startswith(words))
     return (match["transcript"] or match["postfix"] or match["exim"]).lower().split()[0] if match else ""
 
 

@@ -149,7 +149,8 @@ def _has_failed(recipient: reports.Recipient, mail: Mail) -> bool:
 def _failure(recipient: reports.Recipient, said: str) -> Failure:
     """The diagnostic first, then the status; `said`, the words for people about it, only where both say little."""
     judgement = weigh(recipient.diagnostic, status=recipient.status, step=step_in(said))
-    if is_hollow(judgement) and said:
+    silent = not says_why(recipient.diagnostic, vaguely=True) and says_why(said)
+    if said and (silent or is_hollow(judgement)):
         wider = _weigh_notice(said, judgement.status or "5.0.0")
         if not is_hollow(wider):
             status, diagnostic = judgement.status or wider.status, judgement.diagnostic or wider.diagnostic
@@ -162,7 +163,8 @@ def _notice(mail: Mail) -> dict[str, Any] | None:
     failed, daemon = answers.says_failed(mail), answers.is_daemon(mail)
     if not (failed or daemon or mail.report_type == "delivery-status"):
         return None
-    if answers.is_away(mail) and not failed and not answers.is_named_daemon(mail):
+    named = answers.is_named_daemon(mail)
+    if not named and (answers.is_of_a_list(mail) or answers.is_reply(mail) or (answers.is_away(mail) and not failed)):
         return None
     said = _said(mail)
     subject = mail.header("subject")
@@ -171,7 +173,6 @@ def _notice(mail: Mail) -> dict[str, Any] | None:
     trying = answers.says_delayed(subject) or _STILL_TRYING.search(said.lower())
     if trying and not _GIVEN_UP.search(said):
         return _report(Kind.NOTICE, "The mail is late; the receiving server is still being tried.")
-    named = answers.is_named_daemon(mail)
     if (
         not notices.answers_in(said)
         and not says_why(f"{subject}\n\n{said}", vaguely=failed)

@@ -21,6 +21,8 @@ _LISTS = (
 )
 _STATUS = r"#?\(?[245]\.\d{1,3}\.\d{1,3}\)?:?(?![\w.]*\d)"
 
+_LETTERS = str.maketrans({"ł": "l", "ø": "o", "ı": "i", "đ": "d", "ß": "ss", "æ": "ae", "œ": "oe"})
+
 _PARAGRAPH = re.compile(r"\n[ \t>]*\n\s*")
 
 _SUBSTITUTES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
@@ -30,7 +32,10 @@ _SUBSTITUTES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         ("[“”„«»]", '"'),
         ("[‐-―]", "-"),
         (rf"\b(?:[\w-]{{1,63}}\.){{0,4}}({_LISTS})\.(?:org|net|com)\b", r"\1"),
+        # A link to a list of bad senders is all that some servers say.
+        (rf"\b(?:https?://|www\.)[^\s/]{{0,100}}\b({_LISTS})\b\S{{0,500}}", r"\1"),
         (r"\bhttps?://\S{1,500}|\bwww\.\S{1,300}", "url"),
+        (r"(?<![\w/.])(?:/[\w.+-]{1,64}){2,12}/?", "path"),  # a program's name, such as /usr/bin/spamc, says nothing
         (ADDRESS.pattern, "@"),
         (r"\[?(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\d)\]?(?::\d{1,5})?", "ip"),
         (r"\[?(?:ipv6:)?(?:[\da-f]{1,4}:){3,7}[\da-f]{0,4}\]?", "ip"),
@@ -42,9 +47,18 @@ _SUBSTITUTES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 )
 
 
+def fold(text: str) -> str:
+    """`text` in lower case and without accents: replies are ASCII by rule (RFC 5321 section 4.2), so many servers drop
+    the accents of their language."""
+    apart = unicodedata.normalize("NFKD", text.lower())
+    return unicodedata.normalize("NFC", "".join(char for char in apart if not unicodedata.combining(char))).translate(
+        _LETTERS
+    )
+
+
 def simplify(text: str) -> str:
     """`text` as the patterns of `phrases` expect it."""
-    plain = unicodedata.normalize("NFKC", text[:_LENGTH]).lower()
+    plain = fold(text[:_LENGTH])
     for pattern, substitute in _SUBSTITUTES:
         plain = pattern.sub(substitute, plain)
     # The end of a paragraph ends a thought: no phrase reaches over it.

@@ -16,19 +16,22 @@ from newsletter.bounces.phrases.rules import Rule, Strength
 
 __all__ = ["RULES", "Rule", "Strength"]
 
-# The sender's address is asked for first: "sender rejected: user unknown" is about nobody's mailbox but ours. What is
-# said of a mailbox comes before what is said of the mail: a server that names the mailbox has looked for it.
+# The sender is asked for first, its address and its machine: "sender rejected: user unknown" is about nobody's mailbox
+# but ours. What is said of a mailbox comes before what is said of the mail: a server that names it has looked for it.
 RULES: tuple[Rule, ...] = (
     *sender.ABOUT_THE_SENDER,
+    *other_languages.ABOUT_THE_SENDER,
+    *sender.ABOUT_THE_CLIENT,
+    *sender.ABOUT_HOW_MUCH,
     *mailbox.FULL,
     *other_languages.FULL,
     *network.WHILE_LOOKING_UP,
     *mailbox.CLOSED,
+    *other_languages.CLOSED,
     *mailbox.RESTRICTED,
     *mailbox.GONE,
     *network.NO_DOMAIN,
     *other_languages.GONE,
-    *other_languages.CLOSED,
     *sender.ABOUT_THE_MACHINE,
     *sender.ABOUT_THE_MAIL,
     *other_languages.REFUSED,
@@ -36,4 +39,5 @@ RULES: tuple[Rule, ...] = (
     *network.OUT_OF_ORDER,
     *other_languages.OUT_OF_ORDER,
     *mailbox.VAGUE,
+    *other_languages.UNKNOWN,
 )

@@ -7,7 +7,7 @@ from newsletter.bounces.verdicts import Cause
 
 _BOX = (
     r"(?:mail ?box|account|in-?box|user|recipient|addressee|address|alias|login|id"
-    r"|e-?mail(?: (?:account|address|box))?)"
+    r"|e-?mail(?: (?:account|address|box))?)(?:e?s)?"
 )
 
 # Words between a mailbox and what is said of it; where another subject begins, the thought is over.
@@ -30,6 +30,8 @@ FULL = (
         r"quota (?:limit|violation)",
         r"(?:mail ?box|in-?box|mailfolder|mail ?drop|maildir|mail folder|account|box|"
         r"message store)(?: [^ .;]+){0,4}? (?:is |was |are |be |currently |too |already )?full\b",
+        r"\bover-?full\b",
+        r"(?:user|recipient|mail ?box|account) (?:is )?over (?:its |the |his )?(?:hard |soft |size )?limit",
         r"\bfull (?:mail ?box|inbox)",
         r"(?:storage|mailbox|disk|space|maildir)(?: [^ .;]+){0,3}? (?:limit|allocation|capacity|allowance|"
         r"allotment|allowed)(?: [^ .;]+){0,4}? (?:exceeded|reached|exhausted|full)",
@@ -37,6 +39,8 @@ FULL = (
         r"allowed (?:disk )?space|allocation|space)",
         r"(?:not|no|without) (?:have )?(?:enough|sufficient|any)? ?(?:free )?(?:disk |storage |mailbox |"
         r"mail )?space (?:left |remaining |available )?(?:in|for|on|to)\b",
+        r"user has too many (?:messages|mails)",
+        r"error writing message: file too large",  # Postfix, of a mailbox at its limit
         r"too many (?:messages|mails) (?:in|on|for) (?:this|the|that|his|her|their) (?:mail ?box|account|user|inbox)",
         r"mailbox (?:has |is )?(?:exceeded|over|at) (?:its|the|it's)? ?(?:limit|size|maximum|capacity|max)",
         r"maildir (?:delivery failed|over)|user'?s? (?:disk|mailbox) (?:is )?(?:quota|full)",
@@ -60,6 +64,7 @@ CLOSED = (
         r"has been (?:idle|unused) (?:for )?too long",
         r"due to (?:extended )?inactivity",
         r"not been activated",
+        r"(?:receiving|reception|delivery) (?:is |has been )?disabled",
         r"account hangup",
         r"user hangup",
         r"unpaid",
@@ -76,7 +81,7 @@ RESTRICTED = (
         Cause.RECIPIENT_REFUSES,
         r"(?:not|n't|no longer|refus\w+ to|only) (?:currently )?(?:accept|accepting|receive|receiving|"
         r"accepts) (?:e?-?mails?|messages?|any)(?: [^ .;]+){0,4}? (?:from|at this address)",
-        r"(?:user|recipient|mailbox|account|addressee|customer|subscriber|person)(?: [^ .;]+){0,4}? (?:not|n't|"
+        r"(?:user|recipient|mailbox|account|addressee|customer|subscriber|person|@)(?: [^ .;]+){0,4}? (?:not|n't|"
         r"no longer|refus\w+|declin\w+)(?: [^ .;]+){0,2}? (?:accept|receive|want)\w*(?: [^ .;]+){0,3}? "
         r"(?:e?-?mails?|messages?)",
         r"(?:refused|rejected|declined|blocked|filtered|denied) by (?:the |its |your )?(?:recipient|addressee|"
@@ -98,7 +103,7 @@ RESTRICTED = (
         r"internal senders|members?|subscribers?)\b",
         r"deliver(?:y)? ?restriction",
         r"restrictdomainrecipients",
-        r"resolver\.rst",
+        r"resolver\.rst(?!\.\w*size)",
         r"not on (?:my|the|his|her) (?:white ?list|guest list|list of)",
         r"(?:moderated|closed|private|members?-only) (?:group|list)",
         r"submission (?:rejected|not allowed) for (?:this )?list",
@@ -133,7 +138,7 @@ GONE = (
         r"(?:local |mail |e-?mail |e mail |smtp |final |delivery |destination |forward |receiver |envelope |rcpt |"
         r"to )*(?:user|user ?name|mail ?box|account|recipient|address(?:ee)?|rcpt|alias|local[ -]?part|receiver|"
         r"person|mailbox address|user id|userid|destination)\b(?! (?:syntax|format))",
-        rf"{_BOX}{_WORDS}[:,-]? (?:is |are |was )?(?:an? )?"
+        rf"{_BOX}{_WORDS}[:,-]? (?:is |are |was |were )?(?:an? )?"
         rf"(?:currently |probably |completely )?(?:unknown|invalid|nonexist[ea]nt|non-exist[ea]nt|unrecogni[sz]ed|"
         rf"not known|not recogni[sz]ed|unrouteable|undeliverable|not found|not exist(?:ing)?|not valid|not listed|"
         rf"not registered|not defined|not be found|not be located|unlisted|misspelled|notfound|not available here|"
@@ -175,6 +180,8 @@ GONE = (
         r"nouser\b",
         r"did not (?:exactly )?match|no match(?:es)? (?:to|for|in|found)|fails? to locate",
         r"(?:mailbox|account) (?:closed|deleted|removed|terminated)",
+        r"no such mail ?drop",
+        r"(?:does not|doesn't) handle mail for (?:that|this) user",
         r"not our (?:customer|user|client|subscriber)s?",
         r"(?:user|recipient|address|mailbox|account) (?:unknown|lookup failed|verification failed|does not resolve)",
         r"unknown to (?:this|our) (?:system|server|domain)",
@@ -217,10 +224,12 @@ VAGUE = (
     # RFC 5321 gives "mailbox unavailable" for 450 (busy), 550 (not found, no access, policy): usually not found.
     rule(
         Cause.NO_MAILBOX,
-        r"(?:mail ?box|account|user|recipient|address) (?:is )?(?:currently )?(?:un|not )available"
-        r"|mailbox name not allowed|mailbox not allowed",
+        r"(?:mail ?box|account|user|recipient|address) (?:is )?(?:un|not )available"
+        r"|unavailable (?:mail )?(?:user|mail ?box|recipient)|mailbox name not allowed|mailbox not allowed",
         r"(?:recipient|rcpt|user|address|mailbox|account|forward[ -]path|to)(?: [^ .;]+){0,3}? (?:is |was |"
         r"has been |been )?(?:rejected|refused|denied|not accepted|not allowed|disallowed)",
+        # In a reply that speaks of no sender, what does not exist is the address asked for.
+        r"(?:not|n't|no longer) exists?\b|\bnon-?exist[ea]nt|not hosted here|no longer registered",
         r"address (?:is )?(?:not|un)(?: be )?(?:deliverable|available)",
         r"(?<!too many )(?:invalid|bad|unresolvable|unreachable) (?:address|destination|recipient)",
         r"no valid recipients",

@@ -28,6 +28,16 @@ WHILE_LOOKING_UP = (
         r"transient dns",
         r"cname lookup failed temporarily",
         r"host not found, try again",
+        r"(?:verification|look-?up|check)(?: [^ .;]+){0,3}? temporar\w+|gr[ae]y-? ?list",
+        # The server could not ask whether there is such a mailbox, whatever code it gives.
+        r"(?:ldap|directory|database|sql)(?: [^ .;]+){0,4}? (?:not reachable|unreachable|unavailable|not available|"
+        r"down|timed? ?out|temporar\w+)",
+        r"connect(?:ing|ion)? to(?: [^ ;]+){1,4}? connection (?:refused|reset|timed out)",
+        r"deferred: connection (?:refused|reset|timed out)",
+        r"connection refused ?(?:message=|socket|winsock)|socket error",
+        r"too many (?:hops|received)",
+        r"hop count",
+        r"(?:mail|routing|forwarding|mx|message)[ -]loop(?:s|ing)?\b|loops back|looping",
         r"try again later.{0,20}dns",
     ),
     rule(
@@ -43,11 +53,7 @@ WHILE_LOOKING_UP = (
         r"unreachable",
         r"econnrefused",
         r"etimedout",
-        r"(?:mail|routing|forwarding|mx|message)?[ -]?loop(?:s|ing)?\b",
-        r"too many (?:hops|received)",
-        r"hop count",
-        r"loops back to myself",
-        r"mail for host loops",
+        r"\bloops?\b",
         r"starttls",
         r"tls (?:handshake|negotiation|is required|required)",
         r"certificate (?:verif|expired|invalid)",
@@ -62,8 +68,9 @@ NO_DOMAIN = (
     rule(
         Cause.NO_MAIL_HERE,
         r"null ?mx",
-        r"(?:domain|host|server|system)(?: [^ .;]+){0,5}? (?:does not|doesn't|never|do not) (?:accept|receive|"
-        r"take|handle) (?:any )?(?:e?-?mails?|messages?)\b(?! from)",
+        r"(?:domain|host|server|system|⌂)(?: [^ .;]+){0,5}? (?:does not|doesn't|never|do not) (?:accept|receive|"
+        r"take|handle) (?:any )?(?:e?-?mails?|messages?)\b(?! (?:from|with|without|for|to|that|containing|larger|over|"
+        r"via|at this time|now|until|of)\b)",
         r"no mail service",
         r"record indicated no (?:smtp|mail)",
         r"not configured to (?:receive|accept) (?:e-?)?mail",
@@ -108,8 +115,8 @@ NO_DOMAIN = (
 OUT_OF_TIME = (
     rule(
         Cause.TRY_LATER,
-        r"gr[ae]y-? ?list",
         r"try (?:again|later)",
+        r"currently (?:un|not )available",
         r"temporar(?:y|ily)",
         r"please retry",
         r"come back later",
@@ -128,6 +135,7 @@ OUT_OF_TIME = (
         r"(?:not|n't)(?: [^ .;]+){0,4}? (?:for|in|within|after)(?: [^ .;]+){0,3}? (?:days?|hours?|attempts|tries)",
         r"retry time",
         r"timed? ?out",
+        r"queue period",
         r"too long in (?:the )?queue",
         r"queue too long",
         r"(?:in (?:the )?queue|queued)(?: [^ .;]+){0,2}? too long",

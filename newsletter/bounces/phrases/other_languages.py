@@ -9,15 +9,36 @@ from __future__ import annotations
 from newsletter.bounces.phrases.rules import Strength, rule
 from newsletter.bounces.verdicts import Cause
 
+# Words between a sender and what is said of it; where the recipient comes in, the thought is over.
+_OF_SENDER = r"[\w-]*(?: (?!empf|adressat|dest|ontvang|odbiorc|получат)[^ .;:]+){0,4}?:? "
+
+# What is refused is the sender, whatever is said of it: unknown, without a domain, listed.
+ABOUT_THE_SENDER = (
+    rule(
+        Cause.SENDER,
+        r"(?:absender|expéditeur|émetteur|remitente|mittente|remetente|afzender|nadawc|odesilatel|avsändar|avsender|"
+        rf"afsender|отправител|відправник){_OF_SENDER}(?:abgelehnt|abgewiesen|unbekannt|ungültig|gesperrt|blockiert|"
+        r"verweigert|existiert|nicht|refusée?|rejetée?|invalide|inconnue?|bloquée?|inexist[ae]nte?|rechazad[oa]|"
+        r"desconocid[oa]|inv[áa]lid[oa]|bloquead[oa]|rifiutat[oa]|sconosciut[oa]|respint[oa]|bloccat[oa]|non|"
+        r"rejeitad[oa]|geweigerd|onbekend|ongeldig|odrzucon\w+|nieznan\w+|odmítnut\w*|neznám\w*|отклонен\w*|не|"
+        r"неизвест\w+|заблокирован\w*|недопустим\w*)",
+        r"(?:domain|domäne|domaine|dominio|домен)\w*(?: [^ .;]+){0,2}? (?:l')?(?:absender|expéditeur|"
+        r"émetteur|remitente|mittente|remetente|отправител)\w*",
+        r"(?:送信者|差出人|送信元).{0,20}(?:拒否|存在し|不明|無効|見つか)",
+        r"(?:发件人|發件人|发信人|寄件者).{0,15}(?:被拒|拒绝|不存在|无效|黑名单|未知|地址错误)",
+    ),
+)
+
 FULL = (
     rule(
         Cause.FULL,
         # German, Dutch, Scandinavian
         r"postfach(?: [^ .;]+){0,6}? voll\b",
         r"volles postfach",
-        r"(?:speicher\w*|quota|kontingent\w*|postfach\w*)(?: [^ .;]+){0,5}? (?:überschritten|erschöpft|"
+        r"(?:speicher\w*|quota|kontingent\w*|postfach\w*)(?: [^ .;]+){0,5}? (?:überschritten|ueberschritten|erschöpft|"
         r"ausgeschöpft|erreicht|überfüllt|belegt)",
         r"kein(?:en)? (?:speicher)?platz",
+        r"zu ?viele (?:e-?)?mails",
         r"mailbox (?:ist )?voll",
         r"(?:postvak|mailbox|postbus)(?: [^ .;]+){0,4}? vol\b",
         r"(?:quotum|opslag\w*)(?: [^ .;]+){0,4}? (?:overschreden|bereikt)",
@@ -28,7 +49,7 @@ FULL = (
         r"quota(?: [^ .;]+){0,5}? (?:dépassé\w*|atteint|superat[oa]|excedid[oa]|superad[oa]|esaurit[oa]|depășit\w*)",
         r"(?:dépass\w+|atteint)(?: [^ .;]+){0,5}? quota",
         r"espace(?: [^ .;]+){0,5}? (?:insuffisant|dépassé)",
-        r"(?:buz[óo]n|bandeja|casilla|cuenta|cuota)(?: [^ .;]+){0,7}? (?:llen[oa]|excedid[oa]|superad[oa]|"
+        r"(?:buz[óo]n|bandeja|casilla|cuenta|cuota|mailbox)(?: [^ .;]+){0,7}? (?:llen[oa]|excedid[oa]|superad[oa]|"
         r"complet[oa])",
         r"(?:excedido|superado|sobrepasado|supera|excede)(?: [^ .;]+){0,5}? (?:cuota|capacidad|almacenamiento|"
         r"límite de su buzón)",
@@ -63,7 +84,7 @@ GONE = (
     rule(
         Cause.NO_MAILBOX,
         # German, Dutch, Scandinavian, Finnish
-        r"(?:empfänger|postfach|adresse|benutzer|nutzer|konto|e-?mail-?adresse|teilnehmer|mailbox|"
+        r"(?:empfänger|empfaenger|postfach|adresse|benutzer|nutzer|konto|e-?mail-?adresse|teilnehmer|mailbox|"
         r"adressat)\w*(?: [^ .;]+){0,8}? (?:unbekannt|existiert (?:hier )?(?:nicht|leider nicht)|"
         r"nicht (?:gefunden|bekannt|existier\w*|vorhanden|vergeben|mehr (?:vorhanden|gültig|aktiv|erreichbar|"
         r"bekannt)|auffindbar|ermittelt)|existiert nicht|gibt es nicht|ungültig|gelöscht)",
@@ -140,17 +161,28 @@ GONE = (
     ),
 )
 
+# In a reply that speaks of no sender, what does not exist is the address asked for.
+UNKNOWN = (
+    rule(
+        Cause.NO_MAILBOX,
+        r"inexistent\w*|inesistente|n'existe (?:pas|plus)|no existe|non esiste|não existe|nie istnieje|bestaat niet|"
+        r"existiert nicht|neexistuje|не существует|不存在|存在しま",
+        strength=Strength.VAGUE,
+    ),
+)
+
 CLOSED = (
     rule(
         Cause.DISABLED,
-        r"(?:konto|postfach|account|benutzer|adresse)\w*(?: [^ .;]+){0,6}? (?:gesperrt|deaktiviert|stillgelegt|"
-        r"inaktiv|abgeschaltet|eingefroren|geblokkeerd|uitgeschakeld|spärrat|deaktiverad)",
+        r"(?:konto|postfach|account|benutzer|adresse|mailbox)\w*(?: [^ .;]+){0,6}? (?:gesperrt|deaktiviert|"
+        r"stillgelegt|inaktiv|abgeschaltet|eingefroren|geblokkeerd|uitgeschakeld|spärrat|deaktiverad)",
         r"(?:compte|bo[iî]te|adresse)\w*(?: [^ .;]+){0,6}? (?:désactivée?|suspendue?|bloquée?|inactive?|fermée?)",
-        r"(?:cuenta|buz[óo]n|usuario|conta|caixa|usu[áa]rio)\w*(?: [^ .;]+){0,6}? (?:desactivad[oa]|suspendid[oa]|"
-        r"bloquead[oa]|inactiv[oa]|desativad[oa]|suspens[oa]|inativ[oa]|deshabilitad[oa]|inhabilitad[oa]|"
+        r"(?:cuenta|buz[óo]n|usuario|conta|caixa|usu[áa]rio|mailbox)\w*(?: [^ .;]+){0,6}? (?:desactivad[oa]|"
+        r"suspendid[oa]|bloquead[oa]|inactiv[oa]|desativad[oa]|suspens[oa]|inativ[oa]|deshabilitad[oa]|inhabilitad[oa]|"
         r"desabilitad[oa])",
-        r"(?:casella|account|utente)(?: [^ .;]+){0,6}? (?:disabilitat[oa]|disattivat[oa]|sospes[oa]|bloccat[oa]|"
-        r"inattiv[oa])",
+        r"per (?:inutilizzo|inattività)|falta de uso|por inactividad|pour inactivité|wegen inaktivität",
+        r"(?:casella|account|utente|mailbox)(?: [^ .;]+){0,6}? (?:disabilitat[oa]|disat+ivat[oa]|sospes[oa]|"
+        r"bloccat[oa]|inattiv[oa])",
         r"(?:kont\w+|skrzynk\w+)(?: [^ .;]+){0,6}? (?:zablokowan\w+|nieaktywn\w+|zawieszon\w+|wyłączon\w+|"
         r"zamknięt\w+)",
         r"(?:ящик|аккаунт|учетн\w+ запис\w+|пользовател\w*|почт\w+)(?: [^ .;]+){0,6}? (?:заблокирован\w*|"
@@ -212,8 +244,7 @@ REFUSED = (
         r"lista (?:negra|nera)",
         r"czarn\w+ list\w+",
         r"zwarte lijst",
-        r"чёрн\w+ списк\w+",
-        r"черн\w+ списк\w+",
+        r"черн\w+ спис\w+",
         r"стоп-?лист",
         r"ブラックリスト",
         r"黑名单",
@@ -248,7 +279,6 @@ REFUSED = (
         r"geweiger\w*",
         r"odrzucon\w+",
         r"отклонен\w*",
-        r"отклонён\w*",
         r"отказан\w*",
         r"zamítnut\w*",
         r"拒否",

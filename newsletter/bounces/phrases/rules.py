@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from newsletter.bounces.verdicts import Cause
+from newsletter.bounces.wording import fold
 
 
 class Strength(Enum):
@@ -26,8 +27,8 @@ class Rule:
 
 
 def rule(cause: Cause, *patterns: str, strength: Strength = Strength.CLEAR) -> Rule:
-    """One rule out of several wordings of the same thing."""
-    return Rule(cause, any_of(*patterns), strength)
+    """One rule out of several wordings of the same thing, accents or not."""
+    return Rule(cause, any_of(*map(fold, patterns)), strength)
 
 
 def any_of(*patterns: str) -> re.Pattern[str]:

@@ -27,6 +27,9 @@ ABOUT_THE_SENDER = (
         r"listed|must|has no|missing|fail\w*)",
         r"(?:fix|check|correct) (?:your )?(?:reverse|sender|envelope)(?:-path)? ?(?:address|domain)?",
         r"access to (?:this|the) mail ?system (?:has been )?(?:rejected|denied) due",
+        r"(?:invalid|null|missing|no|bad|unresolvable)(?: [^ .;]+){0,8}? (?:of|for) (?:the |your )?(?:envelope )?"
+        r"sender\b",
+        r"mail[ -]?from(?: [^ .;]+){0,6}? (?:mis-?match\w*|not match\w*)",
         r"null sender",
         r"spoof",
         r"impersonat",
@@ -36,14 +39,29 @@ ABOUT_THE_SENDER = (
     ),
 )
 
+# A quota on what a sender may send, or a policy daemon's, is no mailbox that is full: Gmail's "Email quota exceeded for
+# this sender", Postfix policy daemons' "Policy Rejection- Quota Exceeded".
+ABOUT_HOW_MUCH = (
+    rule(
+        Cause.RATE,
+        r"(?:sender|sending|sends?|outgoing|outbound|relay|daily|hourly|policy rejection)(?: [^ .;]+){0,3}?[ -]+"
+        r"(?:quota|limit)",
+        r"quota(?: [^ .;]+){0,3}? (?:for|of|by) (?:this |the |your )?(?:sender|sending|ip|domain|client|network|host)",
+        r"(?:messages?|e?-?mails?|recipients?) per (?:minute|hour|day)",
+        r"(?:frequency|volume) (?:is )?limit\w*",
+        r"too many (?:[^ .;]+ ){0,3}?(?:unknown|invalid|bad|wrong|non-?exist\w+|recipients?|addresses|users|rcpts?)\b",
+    ),
+)
+
 # Names of lists and services that say who may send.
 _LISTS = (
     r"spamhaus|spamcop|barracuda ?(?:central|reputation)|sorbs|uceprotect|senderbase|cloudmark|mailspike|abuseat"
     r"|invaluement|senderscore|sender score|surbl|uribl|psbl|backscatterer|0spam|hostkarma|spamrl|spam-?rats|nixspam"
 )
 
-# RFC 7372 (authentication), x.7.25 (reverse DNS); Gmail, Yahoo and Outlook publish their texts for bulk senders.
-ABOUT_THE_MACHINE = (
+# What only a sending machine has: a reverse name, a HELO, a place on a list of bad senders. A server that speaks of it
+# has not looked for the mailbox, or does not tell. RFC 7372 x.7.25, RFC 5321 section 4.1.4; lists by RFC 5782.
+ABOUT_THE_CLIENT = (
     rule(
         Cause.NO_REVERSE_NAME,
         r"\bptr\b",
@@ -52,8 +70,8 @@ ABOUT_THE_MACHINE = (
         r"\bfcrdns\b",
         r"in-addr\.arpa",
         r"reverse dns",
-        r"(?:cannot|can't|could not|unable to) (?:find|resolve|get)(?: [^ .;]+){0,3}? your (?:host ?name|reverse|"
-        r"ip)",
+        r"(?:cannot|can't|could not|unable to) (?:find|resolve|get)(?: [^ .;]+){0,3}? your (?:host ?name|server|"
+        r"reverse|ip)",
         r"(?:your|client|sending|connecting)(?: [^ .;]+){0,3}? (?:host ?name|ip|name)(?: [^ .;]+){0,6}? "
         r"(?:does not resolve|not resolv\w+|doesn't resolve|not match|no (?:dns|valid)|not found|mismatch)",
         r"helo (?:command )?rejected",
@@ -67,11 +85,21 @@ ABOUT_THE_MACHINE = (
         r"dns (?:entry|record) for (?:your|the (?:ip|sending|client))",
     ),
     rule(
+        Cause.REPUTATION,
+        rf"(?:{_LISTS})",
+        r"(?<!may be )(?:black|block|deny)[ -]?listed(?! by (?:the )?(?:user|recipient))",
+        r"\b(?:dns|r|rh|ip)bl\b",
+        r"blocked using",
+        r"black(?:ed)? ip\b|invalid ip\b",
+        r"forgery|due to abuse",
+    ),
+    rule(Cause.AUTHENTICATION, r"\bspf\b", r"\bdkim\b", r"\bdmarc\b", r"sender policy framework"),
+)
+
+# RFC 7372 (authentication); Gmail, Yahoo and Outlook publish their texts for bulk senders.
+ABOUT_THE_MACHINE = (
+    rule(
         Cause.AUTHENTICATION,
-        r"\bspf\b",
-        r"\bdkim\b",
-        r"\bdmarc\b",
-        r"sender policy framework",
         r"domainkeys",
         r"\barc (?:seal|validation)",
         r"sender ?id\b",
@@ -84,13 +112,11 @@ ABOUT_THE_MACHINE = (
     ),
     rule(
         Cause.REPUTATION,
-        rf"(?:{_LISTS})",
         r"black[ -]?list(?!\w* (?:user|recipient))",
         r"block[ -]?list",
         r"deny[ -]?list",
         r"black ?hole",
         r"block ?lists?",
-        r"\b(?:dns|r|rh|ip)bl\b",
         r"\bdnsrbl\b",
         r"real-?time (?:block|black)",
         r"\brbls?\b",
@@ -128,9 +154,12 @@ ABOUT_THE_MACHINE = (
         r"dictionary attack",
         r"harvest",
         r"go away",
+        r"ask your postmaster",  # T-Online, of a machine that it does not know
         r"s3140",
         r"s3150",
         r"ts0[1-4]",
+        r"\btss\d\d\b",
+        r"\b(?:hl|mi|rp|wm):[a-z]{3}\b",  # NetEase's codes
         r"pt\d{2}\b",
         r"bl\d{2,3}\b",
         r"connection to mail server is blocked",
@@ -173,8 +202,8 @@ ABOUT_THE_MAIL = (
         Cause.RATE,
         r"rate[ -]?limit\w*",
         r"throttl\w*",
-        r"too (?:many|much)(?: [^ .;]+){0,4}? (?:connections?|messages?|mails?|recipients?|e-?mails?|sessions|"
-        r"requests|errors|concurrent|traffic|rcpt|smtp|invalid|unknown|bad)",
+        r"too (?:many|much)(?! (?:hops|received))(?: [^ .;]+){0,4}? (?:connections?|messages?|mails?|recipients?|"
+        r"e-?mails?|sessions|requests|errors|concurrent|traffic|rcpt|smtp|invalid|unknown|bad)",
         r"(?:exceed\w*|over|reached)(?: [^ .;]+){0,5}? (?:rate|connections?|sending limit|message limit|"
         r"per (?:hour|day|minute|second)|hourly|daily|limit on|limits|recipients|volume|limit)",
         r"unusual rate",
@@ -187,6 +216,7 @@ ABOUT_THE_MAIL = (
     rule(
         Cause.SPAM,
         r"\bspam\w*",
+        r"\bdt:[a-z]{3}\b",  # NetEase's code
         r"\bjunk\b",
         r"unsolicited",
         r"\bu[cb]e\b",
@@ -224,6 +254,8 @@ ABOUT_THE_MAIL = (
         r"(?:rejected|refused|blocked|denied) (?:for|due to|because of|by)(?: [^ .;]+){0,4}? (?:content|header|"
         r"body|subject|url|link|attachment|filter\w*|virus|mime)",
         r"content[ -]filter",
+        r"mime[ /-](?:reject|error|structure)",
+        r"invalid (?:structure|header)",
         r"conversion",
         r"not (?:rfc|compliant)",
         r"rfc[ -]?(?:2?822|5322|5321|compliant|1652)",
@@ -282,7 +314,7 @@ ABOUT_THE_MAIL = (
         r"nested mail",
         r"bad parameter",
         r"unimplemented",
-        r"parameters",
+        r"(?:invalid|unrecogni[sz]ed|unsupported|illegal) parameters?",
         strength=Strength.VAGUE,
     ),
 )
