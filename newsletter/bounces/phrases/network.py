@@ -33,11 +33,7 @@ WHILE_LOOKING_UP = (
         r"(?:ldap|directory|database|sql)(?: [^ .;]+){0,4}? (?:not reachable|unreachable|unavailable|not available|"
         r"down|timed? ?out|temporar\w+)",
         r"connect(?:ing|ion)? to(?: [^ ;]+){1,4}? connection (?:refused|reset|timed out)",
-        r"deferred: connection (?:refused|reset|timed out)",
         r"connection refused ?(?:message=|socket|winsock)|socket error",
-        r"too many (?:hops|received)",
-        r"hop count",
-        r"(?:mail|routing|forwarding|mx|message)[ -]loop(?:s|ing)?\b|loops back|looping",
         r"try again later.{0,20}dns",
     ),
     rule(
@@ -53,7 +49,9 @@ WHILE_LOOKING_UP = (
         r"unreachable",
         r"econnrefused",
         r"etimedout",
-        r"\bloops?\b",
+        r"\bloop(?:s|ing)?\b",
+        r"too many (?:hops|received)",
+        r"hop count",
         r"starttls",
         r"tls (?:handshake|negotiation|is required|required)",
         r"certificate (?:verif|expired|invalid)",
@@ -116,7 +114,6 @@ OUT_OF_TIME = (
     rule(
         Cause.TRY_LATER,
         r"try (?:again|later)",
-        r"currently (?:un|not )available",
         r"temporar(?:y|ily)",
         r"please retry",
         r"come back later",
@@ -135,7 +132,6 @@ OUT_OF_TIME = (
         r"(?:not|n't)(?: [^ .;]+){0,4}? (?:for|in|within|after)(?: [^ .;]+){0,3}? (?:days?|hours?|attempts|tries)",
         r"retry time",
         r"timed? ?out",
-        r"queue period",
         r"too long in (?:the )?queue",
         r"queue too long",
         r"(?:in (?:the )?queue|queued)(?: [^ .;]+){0,2}? too long",
