@@ -76,6 +76,7 @@ ABOUT_THE_CLIENT = (
         r"(?:does not resolve|not resolv\w+|doesn't resolve|not match|no (?:dns|valid)|not found|mismatch)",
         r"helo (?:command )?rejected",
         r"(?:helo|ehlo)(?: [^ .;]+){0,5}? (?:invalid|reject\w*|not|does not|must|bad|syntax|name|mismatch|fqdn)",
+        r"(?:in|your) (?:helo|ehlo)\b",
         r"need fully[ -]qualified",
         r"(?:dynamic|generic|dial-?up|residential)(?: [^ .;]+){0,3}? (?:ip|address|host|range|pool|dns|hostname|"
         r"client)",
@@ -93,6 +94,8 @@ ABOUT_THE_CLIENT = (
         r"black(?:ed)? ip\b|invalid ip\b",
         r"forgery|due to abuse",
     ),
+    # Of a link or a header, not of the recipient.
+    rule(Cause.CONTENT, r"contains? (?:an? )?(?:url|link|word)", r"\bin (?:the )?(?:to|from|cc|reply-to):? header"),
     rule(Cause.AUTHENTICATION, r"\bspf\b", r"\bdkim\b", r"\bdmarc\b", r"sender policy framework"),
 )
 
@@ -269,7 +272,6 @@ ABOUT_THE_MAIL = (
         r"date header",
         r"improper",
         r"poison",
-        r"contains? (?:an? )?(?:url|link|word)",
     ),
     rule(
         Cause.POLICY,
