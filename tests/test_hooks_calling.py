@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -214,6 +216,59 @@ def test_a_name_is_resolved_once_and_its_checked_address_called(monkeypatch: pyt
     assert asked.count("hooks.example") == 1
     assert receiver.received[0].headers["host"] == f"hooks.example:{port}"
     assert receiver.received[0].path == "/a?b=c"
+
+
+def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+    """Let the system say that these are behind the name hooks.example."""
+    real = socket.getaddrinfo
+
+    def say(host: str, *rest: object, **named: object) -> list[object]:
+        behind = addresses if host == "hooks.example" else (host,)
+        return [entry for each in behind for entry in real(each, *rest, **named)]  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", say)
+
+
+def by_name(receiver: Receiver) -> str:
+    return receiver.url.replace("127.0.0.1", "hooks.example")
+
+
+@pytest.mark.usefixtures("private")
+def test_where_an_address_refuses_the_next_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve_to(monkeypatch, "127.0.0.2", "127.0.0.3", "127.0.0.1")
+    with receiving() as receiver:
+        assert calling.post(by_name(receiver), b"{}", {}).accepted
+        assert len(receiver.received) == 1
+
+
+@pytest.mark.usefixtures("private")
+def test_an_address_that_does_not_answer_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve_to(monkeypatch, "127.0.0.2", "127.0.0.1")
+    monkeypatch.setattr(calling, "CALL_SECONDS", 4.0)
+    with receiving() as receiver, ExitStack() as held, socket.socket() as full:
+        full.bind(("127.0.0.2", int(receiver.url.split(":")[2].partition("/")[0])))
+        full.listen(0)
+        with suppress(TimeoutError):  # until nobody is let in any more
+            while True:
+                held.enter_context(socket.create_connection(full.getsockname(), timeout=0.5))
+        assert calling.post(by_name(receiver), b"{}", {}).accepted
+
+
+@pytest.mark.usefixtures("private")
+def test_what_one_address_may_have_taken_is_told_to_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve_to(monkeypatch, "127.0.0.2", "127.0.0.1")
+    with receiving() as receiver, socket.socket() as first:
+        first.bind(("127.0.0.2", int(receiver.url.split(":")[2].partition("/")[0])))
+        first.listen()
+
+        def take_and_hang_up() -> None:
+            taken, _ = first.accept()
+            taken.recv(10_000)
+            taken.close()
+
+        threading.Thread(target=take_and_hang_up, daemon=True).start()
+        assert calling.post(by_name(receiver), b"{}", {}).status_code is None
+        assert receiver.received == []
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def post(url: str, body: bytes, headers: dict[str, str]) -> Answer:
     """POST `body`, which is JSON, to `url`. Never raises for what the other side or the network does."""
     try:
         destination = destinations.parse(url)
-        address = destinations.addresses(destination)[0]
+        addresses = destinations.addresses(destination)
     except (destinations.Refused, destinations.Unresolved) as error:
         return Answer(None, str(error))
     line = _Line(time.monotonic() + CALL_SECONDS)
@@ -58,7 +58,7 @@ def post(url: str, body: bytes, headers: dict[str, str]) -> Answer:
     watch.daemon = True
     watch.start()
     try:
-        return _ask(line, destination, str(address), body, headers)
+        return _ask(line, destination, addresses, body, headers)
     except (OSError, http.client.HTTPException, ValueError) as error:
         if line.is_cut or isinstance(error, TimeoutError):
             return Answer(None, f"No answer within {CALL_SECONDS:g} seconds.")
@@ -111,12 +111,33 @@ def _tls() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
+def _connect(line: _Line, addresses: list[destinations.Address], port: int) -> socket.socket:
+    """A connection to the first of `addresses` that takes one. Each gets its share of the time, so that one that does
+    not answer leaves some to the others. Raises what the last of them raised."""
+    failure = OSError("there is no address")
+    for tried, address in enumerate(addresses):
+        share = (line.deadline - time.monotonic()) / (len(addresses) - tried)
+        if share <= 0:
+            raise TimeoutError
+        try:
+            opened = socket.create_connection((str(address), port), timeout=share)
+        except OSError as error:
+            failure = error
+        else:
+            line.hold(opened)
+            return opened
+    raise failure
+
+
 def _ask(
-    line: _Line, destination: destinations.Destination, address: str, body: bytes, headers: dict[str, str]
+    line: _Line,
+    destination: destinations.Destination,
+    addresses: list[destinations.Address],
+    body: bytes,
+    headers: dict[str, str],
 ) -> Answer:
     connection = http.client.HTTPConnection(destination.host, destination.port)
-    opened = socket.create_connection((address, destination.port), timeout=CALL_SECONDS)
-    line.hold(opened)
+    opened = _connect(line, addresses, destination.port)
     if destination.secure:
         # The certificate has to be for the name, while the connection goes to the address.
         wrapped = _tls().wrap_socket(opened, server_hostname=destination.host, do_handshake_on_connect=False)
