@@ -156,6 +156,29 @@ def test_an_entry_that_cannot_be_written_is_set_aside_and_the_others_are_written
     assert sum(backlog.aside for backlog in intake.look()) == 0
 
 
+@pytest.mark.usefixtures("place")
+def test_what_was_set_aside_by_one_that_died_before_ticking_off_is_not_set_aside_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stream, "IDLE_MS", 0)
+    monkeypatch.setattr(intake, "TRY_AGAIN", 0)
+    intake.put(Channel.HIT, [{"n": n} for n in range(3)])
+
+    def refuse(entries: list[Entry]) -> None:
+        raise ValueError("no number will do")
+
+    for _ in range(2):
+        batch = spool.take(Channel.HIT) or stream.take(Channel.HIT, intake.LIMIT)
+        assert batch
+        batch.set_aside([(line, "no number will do") for line in batch.lines])
+        batch.leave()
+    assert intake.drain(Channel.HIT, refuse) == 0
+    assert [backlog.aside for backlog in intake.look() if backlog.aside] == [3]
+    assert intake.again(Channel.HIT) == 3
+    assert sorted(numbers(drained())) == [0, 1, 2]  # type: ignore[type-var]
+    assert [backlog.aside for backlog in intake.look() if backlog.aside] == []
+
+
 @pytest.mark.usefixtures("without_redis")
 def test_a_line_that_is_no_entry_is_set_aside() -> None:
     intake.put(Channel.HIT, [{"n": 1}])

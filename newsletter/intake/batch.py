@@ -18,8 +18,8 @@ class Channel(StrEnum):
 class Batch:
     """Lines that are one taker's until it says `done`, or dies and somebody else takes them.
 
-    `set_aside` keeps some lines, each with the reason, where `again` finds them; it does not end the batch. `leave`
-    gives back what is not done.
+    `set_aside` keeps some lines, each with the reason, where `again` finds them, once however often it is told; it does
+    not end the batch. `leave` gives back what is not done.
     """
 
     lines: Sequence[bytes]

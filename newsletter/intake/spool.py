@@ -170,7 +170,8 @@ def _batch(channel: Channel, path: Path, file: int) -> Batch:
 
     def set_aside(refused: Iterable[tuple[bytes, str]]) -> None:
         with _locked(path.parent / ASIDE) as aside:
-            _append(aside, b"".join(line + b"\n" for line, _ in refused))
+            there = set(_read(aside))
+            _append(aside, b"".join(line + b"\n" for line, _ in refused if line not in there))
             os.fdatasync(aside)
 
     return Batch(lines, done, lambda: os.close(file), set_aside)

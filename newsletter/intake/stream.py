@@ -2,6 +2,7 @@
 
 What a consumer was given stays pending until it is acknowledged, which is after the database has it; what nobody
 acknowledged for IDLE_MS is given to the next who asks. Nothing is trimmed: an entry leaves when it is written down.
+What was set aside is a hash from each line to the reason, so that one that is refused again is not there twice.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import threading
 import time
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import redis
 from django.conf import settings
@@ -22,7 +23,7 @@ from newsletter.intake.batch import Backlog, Batch, Channel
 PREFIX = "masthead-intake"
 # One name for all who take: what matters is how long an entry has been in somebody's hands, not whose they are.
 GROUP, CONSUMER = "writers", "writer"
-ENTRY, REASON = b"entry", b"reason"
+ENTRY = b"entry"
 # Longer than a batch takes to be written. One that takes longer is written twice, which its keys make harmless.
 IDLE_MS = 10_000
 # An answer waits so long for Redis, and after a failure nobody asks again for REST seconds.
@@ -88,7 +89,7 @@ def look(channel: Channel) -> Backlog:
         with client.pipeline(transaction=False) as pipeline:
             pipeline.xlen(key)
             pipeline.xrange(key, count=1)
-            pipeline.xlen(_aside(channel))
+            pipeline.hlen(_aside(channel))
             waiting, first, aside = pipeline.execute()
     except (redis.RedisError, OSError) as error:
         _rest(client)
@@ -101,13 +102,13 @@ def again(channel: Channel, limit: int = 1000) -> int:
     """Let what was set aside be taken once more; how many. Raises Away."""
     client, moved = _patient_client(), 0
     try:
-        while entries := _all(client.xrange(_aside(channel), count=limit)):
+        while lines := _some_aside(client, channel, limit):
             with client.pipeline(transaction=True) as pipeline:
-                for number, fields in entries:
-                    pipeline.xadd(_key(channel), {ENTRY: fields[ENTRY]})
-                    pipeline.xdel(_aside(channel), number)
+                for line in lines:
+                    pipeline.xadd(_key(channel), {ENTRY: line})
+                pipeline.hdel(_aside(channel), *lines)
                 pipeline.execute()
-            moved += len(entries)
+            moved += len(lines)
     except (redis.RedisError, OSError) as error:
         raise Away(str(error)) from error
     return moved
@@ -168,8 +169,13 @@ def _make_group(client: redis.Redis, channel: Channel) -> None:
             raise
 
 
-def _all(entries: Any) -> list[Given]:
-    return list(entries)
+def _some_aside(client: redis.Redis, channel: Channel, limit: int) -> list[bytes]:
+    """About `limit` lines of those set aside; none only where there are none."""
+    cursor: Any = 0
+    while True:
+        cursor, found = cast("tuple[int, dict[bytes, bytes]]", client.hscan(_aside(channel), cursor, count=limit))
+        if found or not cursor:
+            return list(found)
 
 
 def _left_behind(client: redis.Redis, channel: Channel, limit: int) -> list[Given]:
@@ -195,10 +201,7 @@ def _batch(client: redis.Redis, channel: Channel, entries: list[Given]) -> Batch
             pipeline.execute()
 
     def set_aside(refused: Sequence[tuple[bytes, str]]) -> None:
-        with client.pipeline(transaction=True) as pipeline:
-            for line, reason in refused:
-                pipeline.xadd(_aside(channel), {ENTRY: line, REASON: reason})
-            pipeline.execute()
+        client.hset(_aside(channel), mapping=dict(refused))
 
     # What is left is pending, and given to the next who asks once it is old enough.
     return Batch([fields[ENTRY] for _, fields in entries], done, lambda: None, set_aside)
