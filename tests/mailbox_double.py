@@ -7,8 +7,10 @@
 
 `refuse_login` (in the words of `refusal`), `refuse` (ids that are not given), `drop_at` (ids in the middle of which
 the connection is lost), `silent_at` (ids that no answer comes for), `drip_at` (ids that come an octet at a time, each
-within any patience), `swell_at` (ids said to be a thousand million octets long, by IMAP) and `drop_at_end` (the
-connection is lost in place of the answer to QUIT or LOGOUT) are each one way to misbehave. It knows what our client
+within any patience), `swell_at` (ids said to be a thousand million octets long, by IMAP), `quote_at` (ids given as a
+quoted string, by IMAP), `drip_first` (the greeting, or what TLS begins with, comes an octet at a time), `endless_list`
+(the list of mails does not end) and `drop_at_end` (the connection is lost in place of the answer to QUIT or LOGOUT) are
+each one way to misbehave. It knows what our client
 says and nothing more, and keeps all commands.
 """
 
@@ -39,15 +41,18 @@ class MailboxDouble:
     capabilities_inside: str = "UIDPLUS"  # once signed in
     tls: ssl.SSLContext | None = None
     starttls: bool = False
-    validity: int = 1
+    validity: int | str = 1
     refuse_login: bool = False
     refusal: str = "not"
     drop_at_end: bool = False
+    drip_first: bool = False
+    endless_list: bool = False
     refuse: set[str] = field(default_factory=set)
     drop_at: set[str] = field(default_factory=set)
     silent_at: set[str] = field(default_factory=set)
     drip_at: set[str] = field(default_factory=set)
     swell_at: set[str] = field(default_factory=set)
+    quote_at: set[str] = field(default_factory=set)
     mails: dict[str, bytes] = field(default_factory=dict)
     flagged: set[str] = field(default_factory=set)
     commands: list[str] = field(default_factory=list)
@@ -102,8 +107,18 @@ class MailboxDouble:
             self._connections.append(connection)
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
+    def _drip(self, connection: socket.socket, octets: bytes) -> None:
+        for octet in octets:
+            connection.sendall(bytes([octet]))
+            if self._stopping.wait(0.01):
+                raise _Dropped
+
     def _serve(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError, _Dropped):
+            if self.drip_first:
+                greeting = {"imap": b"* OK ", "pop3": b"+OK "}[self.protocol]
+                record = b"\x16\x03\x03\x40\x00"  # a handshake of 16 kB
+                self._drip(connection, (record if self.tls else greeting) + b"x" * 10_000)
             if self.tls and not self.starttls:
                 connection = self._secured(connection)
             session = _Imap(self, connection) if self.protocol == "imap" else _Pop(self, connection)
@@ -142,12 +157,13 @@ class _Session:
             self.connection.sendall(octets[: len(octets) // 2])
             raise _Dropped
         if identifier in self.box.drip_at:
-            for octet in octets:
-                self.connection.sendall(bytes([octet]))
-                if self.box._stopping.wait(0.01):
-                    raise _Dropped
+            self.box._drip(self.connection, octets)
             return
         self.connection.sendall(octets)
+
+    def list_for_ever(self, line: bytes) -> None:
+        while True:
+            self.connection.sendall(line * 1000)
 
     def run(self) -> None:
         self.greet()
@@ -215,6 +231,8 @@ class _Imap(_Session):
         return "OK [READ-WRITE] open"
 
     def do_uid_search(self, rest: str) -> None:
+        if self.box.endless_list:
+            self.list_for_ever(b"* SEARCH 1 2 3\r\n")
         first, last = map(int, rest.partition(" ")[0].split(":"))
         asked = list(self.box.mails)[first - 1 : last]
         self.say(" ".join(["* SEARCH", *(uid for uid in asked if uid not in self.box.flagged)]))
@@ -225,7 +243,9 @@ class _Imap(_Session):
         assert limit, rest
         if uid in self.box.refuse:
             return "NO [SERVERBUG] it is broken"
-        if uid in self.box.mails:
+        if uid in self.box.quote_at:
+            self.say(f'* 1 FETCH (UID {uid} BODY[]<0> "mail")')
+        elif uid in self.box.mails:
             octets = self.box.mails[uid][: int(limit[1])]
             size = 10**9 if uid in self.box.swell_at else len(octets)
             self.give(uid, f"* 1 FETCH (UID {uid} BODY[]<0> {{{size}}}\r\n".encode() + octets + b")\r\n")
@@ -275,6 +295,9 @@ class _Pop(_Session):
         self.say("+OK" if good else f"-ERR {self.box.refusal} {self.user} with {rest}")
 
     def do_uidl(self, _: str) -> None:
+        if self.box.endless_list:
+            self.say("+OK")
+            self.list_for_ever(b"1 unique\r\n")
         self.say("\r\n".join(["+OK", *(f"{n} {uid}" for n, uid in enumerate(self.numbers, 1)), "."]))
 
     def do_retr(self, rest: str) -> None:

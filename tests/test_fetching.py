@@ -264,7 +264,62 @@ def test_no_more_is_taken_than_was_asked_for(
 ) -> None:
     monkeypatch.setattr(fetching, "TIMEOUT", 5.0)  # what the octets that never come are waited for
     imap.swell_at.add(imap.put(bounce_of(mails[0])))
-    assert "it sends 1000000000 octets at once" in look().trouble
+    assert "octets at once" in look().trouble
+
+
+@pytest.mark.parametrize("protocol", ["imap", "pop3"])
+@pytest.mark.parametrize("secured", [False, True], ids=["greeting", "TLS"])
+def test_a_server_that_drips_before_anything_is_said_holds_nobody_either(
+    monkeypatch: pytest.MonkeyPatch, certificate: Path, protocol: str, secured: bool
+) -> None:
+    with MailboxDouble(protocol, tls=tls_of(certificate) if secured else None, drip_first=True) as box:
+        use(monkeypatch, box)
+        monkeypatch.setattr(fetching, "LONGEST", 1.0)
+        assert "cannot be read" in look().trouble
+        assert row().lease_token is None
+
+
+def test_a_list_of_mails_without_end_is_not_taken(box: MailboxDouble) -> None:
+    box.endless_list = True
+    box.put(b"mail")
+    found = look()
+    assert ("octets at once" in found.trouble) or ("has no end" in found.trouble)
+    assert row().lease_token is None
+
+
+def test_a_mail_without_a_proper_id_is_left_and_the_others_are_read(
+    monkeypatch: pytest.MonkeyPatch, mails: list[Received], caplog: pytest.LogCaptureFixture
+) -> None:
+    with MailboxDouble("pop3") as box:
+        use(monkeypatch, box)
+        for name in ("a\0b", "a b", "", "ü"):
+            box.mails[name] = letter("bounces@news.example.org", "A question", "?")
+        box.put(bounce_of(mails[0]))
+        found = look()
+        assert (found.done[Done.NOTED], found.trouble, len(box.mails), box.fetched()) == (1, "", 4, 1)
+        assert "4 mails of the mailbox for bounces are left there" in caplog.text
+
+
+def test_what_a_folder_is_called_is_stored_whatever_it_holds(imap: MailboxDouble, mails: list[Received]) -> None:
+    imap.validity = "1\0"
+    imap.put(letter("bounces@news.example.org", "A question", "?"))
+    assert look().done[Done.LEFT] == 1
+    assert look().taken == 0
+
+
+def test_a_large_mail_that_is_left_is_not_fetched_again(box: MailboxDouble, mails: list[Received]) -> None:
+    box.put(letter("bounces@news.example.org", "A question", ("x" * 76 + "\n") * (receiving.LIMIT // 70)))
+    assert look().done[Done.LEFT] == 1
+    assert look().taken == 0
+    assert box.fetched() == 1
+
+
+def test_a_mail_that_is_given_in_another_form_is_left_and_not_fetched_again(
+    imap: MailboxDouble, mails: list[Received]
+) -> None:
+    imap.quote_at.add(imap.put(b"mail"))
+    assert look().unreadable == 1
+    assert look().taken == 0
 
 
 def test_what_a_server_says_is_stored_whatever_it_holds(box: MailboxDouble) -> None:

@@ -4,30 +4,45 @@ from __future__ import annotations
 
 import contextlib
 import imaplib
+import socket
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from newsletter.fetching.place import Place, Trouble, Unreadable, shut
+from newsletter.fetching.place import MOST, Line, Place, TooMuch, Trouble, Unreadable
 
 T = TypeVar("T")
 
 WINDOW = 20_000  # mails asked for at once: a line with their numbers stays far below what the client takes
-MOST = 16 * 1024 * 1024  # octets of an answer: some times what is asked for of a mail
 _FAULTS = (imaplib.IMAP4.error, OSError, EOFError, ValueError)  # ValueError: an answer that is no IMAP
 
 
 class _Client(imaplib.IMAP4):
-    """Python's client, but that it takes no more than was asked for: a server says itself how long its answer is."""
+    """Python's client, but that it takes no more than was asked for: a server says itself how long its answer is, and
+    how many there are."""
+
+    def __init__(self, place: Place, line: Line, timeout: float) -> None:
+        self._place, self._line = place, line
+        self.taken = 0  # octets of the answer to one command
+        super().__init__(place.host, place.port, timeout=timeout)
+
+    def _create_socket(self, timeout: float) -> socket.socket:
+        return self._line.connect(self._place, timeout)
 
     def read(self, size: int) -> bytes:
         """`size` octets of an answer."""
-        if size > MOST:
-            raise self.abort(f"it sends {size} octets at once")
+        self._take(size)
         return super().read(size)
 
+    def readline(self) -> bytes:
+        """A line of an answer."""
+        line = super().readline()
+        self._take(len(line))
+        return line
 
-class _ClientByTls(_Client, imaplib.IMAP4_SSL):
-    """The same by TLS from the first byte."""
+    def _take(self, size: int) -> None:
+        self.taken += size
+        if self.taken > MOST:
+            raise TooMuch(f"it sends over {MOST} octets at once")
 
 
 class ImapBox:
@@ -36,21 +51,16 @@ class ImapBox:
     def __init__(self, place: Place, *, timeout: float) -> None:
         self._place = place
         self._timeout = timeout
-        self._imap: imaplib.IMAP4 | None = None
+        self._line = Line()
+        self._imap: _Client | None = None
 
     def open(self) -> None:
         """Connect, sign in and open the folder."""
         try:
-            self._imap = self._connect()
+            self._imap = _Client(self._place, self._line, self._timeout)
             self._open(self._imap)
         except _FAULTS as error:
             raise Trouble(f"{self._place.host} cannot be read: {self._place.said(error)}.") from error
-
-    def _connect(self) -> imaplib.IMAP4:
-        place = self._place
-        if place.security == "tls":
-            return _ClientByTls(place.host, place.port, ssl_context=place.tls, timeout=self._timeout)
-        return _Client(place.host, place.port, timeout=self._timeout)
 
     def _open(self, imap: imaplib.IMAP4) -> None:
         place = self._place
@@ -66,7 +76,7 @@ class ImapBox:
         if said != "OK":
             raise imaplib.IMAP4.error(f"there is no folder {place.folder} ({_text(data)})")
         self._count = int(data[0] or b"0")
-        self.validity = _text(imap.response("UIDVALIDITY")[1])
+        self.validity = "".join(_numbers(imap.response("UIDVALIDITY")[1]))
 
     def ids(self) -> list[str]:
         """The UIDs of all mails that nobody has deleted, the oldest first; good for this `validity`."""
@@ -76,7 +86,7 @@ class ImapBox:
             said, data = self._do(lambda imap, first=first, last=last: imap.uid("SEARCH", f"{first}:{last} UNDELETED"))  # type: ignore[misc]
             if said != "OK":
                 raise Trouble(f"{self._place.host} does not list its mails: {_text(data)}.")
-            found += _text(data).split()
+            found += _numbers(data)
         return found
 
     def fetch(self, uid: str, limit: int) -> bytes | None:
@@ -84,7 +94,12 @@ class ImapBox:
         said, data = self._do(lambda imap: imap.uid("FETCH", uid, f"(BODY.PEEK[]<0.{limit}>)"))
         if said != "OK":
             raise Unreadable(f"the server does not give it: {_text(data)}")
-        return next((bytes(part[1]) for part in data if isinstance(part, tuple)), None)
+        if data == [None]:
+            return None
+        for part in data:
+            if isinstance(part, tuple):
+                return bytes(part[1])
+        raise Unreadable("the server gives it in a form that is not known here")
 
     def delete(self, uid: str) -> None:
         """Delete a mail, for good."""
@@ -100,17 +115,18 @@ class ImapBox:
 
     def cut(self) -> None:
         """End the conversation from another thread."""
-        if self._imap is not None:
-            shut(self._imap.sock)
+        self._line.cut()
 
     def drop(self) -> None:
         """Let the connection go without a word."""
+        self._line.close()
         if self._imap is not None:
             with contextlib.suppress(OSError):  # it may be closed already
                 self._imap.shutdown()
 
     def _do(self, what: Callable[[imaplib.IMAP4], T]) -> T:
         assert self._imap is not None, "only an open folder is asked"  # noqa: S101
+        self._imap.taken = 0
         try:
             return what(self._imap)
         except _FAULTS as error:
@@ -125,3 +141,8 @@ def _quoted(text: str) -> str:
 def _text(data: Any) -> str:
     """What the server said, in one line."""
     return " ".join(part.decode("ascii", "replace") for part in data or () if isinstance(part, bytes))
+
+
+def _numbers(data: Any) -> list[str]:
+    """The numbers in what the server said, and nothing else that it may say."""
+    return [word for word in _text(data).split() if word.isdecimal()]

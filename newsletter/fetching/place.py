@@ -6,11 +6,14 @@ import contextlib
 import ipaddress
 import socket
 import ssl
+import threading
 from dataclasses import dataclass, field
 from functools import cached_property
 from urllib.parse import unquote, urlsplit
 
 from newsletter.content import clean_line
+
+MOST = 16 * 1024 * 1024  # octets of one answer: some times what is asked for of a mail
 
 DEFAULT_PORTS = {"imap": 143, "imaps": 993, "imap+starttls": 143, "pop3": 110, "pop3s": 995, "pop3+starttls": 110}
 EXAMPLE = "imaps://user:password@mail.example.org/INBOX"
@@ -18,6 +21,10 @@ EXAMPLE = "imaps://user:password@mail.example.org/INBOX"
 
 class Trouble(Exception):
     """The mailbox cannot be read now; the message is a sentence without the password."""
+
+
+class TooMuch(ValueError):
+    """A server sends more than it was asked for."""
 
 
 class Unreadable(Exception):
@@ -88,10 +95,39 @@ class Place:
         return line.replace(self.password, "(password)")[:300].rstrip(".")
 
 
-def shut(line: socket.socket) -> None:
-    """End a connection that another thread reads: it gets an end instead of an answer."""
-    with contextlib.suppress(OSError):  # it may have ended by itself
-        socket.socket.shutdown(line, socket.SHUT_RDWR)  # an SSLSocket's own would first say goodbye
+class Line:
+    """The connection to a mailbox, which another thread may cut whatever is being waited for: the greeting, the secret
+    or a mail. It holds a second handle of it: TLS takes the first one away."""
+
+    def __init__(self) -> None:
+        self._handle: socket.socket | None = None
+        self._is_cut = False
+        self._lock = threading.Lock()
+
+    def connect(self, place: Place, timeout: float) -> socket.socket:
+        """A connection to `place`, by TLS where it begins so."""
+        opened = socket.create_connection((place.host, place.port), timeout)
+        with self._lock:
+            if not self._is_cut:
+                self._handle = opened.dup()
+        if self._handle is None:
+            opened.close()
+            raise TimeoutError
+        return place.tls.wrap_socket(opened, server_hostname=place.host) if place.security == "tls" else opened
+
+    def cut(self) -> None:
+        """End it: who reads it gets an end instead of an answer, and who is about to connect does not."""
+        with self._lock:
+            self._is_cut = True
+            if self._handle is not None:
+                with contextlib.suppress(OSError):  # it may have ended by itself
+                    self._handle.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Let it go."""
+        self.cut()
+        if self._handle is not None:
+            self._handle.close()
 
 
 def problems(url: str) -> list[str]:

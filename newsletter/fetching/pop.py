@@ -4,16 +4,34 @@ mails have such lines."""
 from __future__ import annotations
 
 import contextlib
+import logging
 import poplib
+import re
+import socket
 from collections.abc import Callable
 from typing import TypeVar
 
-from newsletter.fetching.place import Place, Trouble, Unreadable, shut
+from newsletter.fetching.place import MOST, Line, Place, TooMuch, Trouble, Unreadable
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 ROOM = 64 * 1024
+# "The number of a mail, and its unique id" (RFC 1939 section 7), which some make longer than the 70 characters there.
+_LISTED = re.compile(rb"([0-9]{1,10}) +([!-~]{1,200})")
 _FAULTS = (poplib.error_proto, OSError, EOFError, ValueError)
+
+
+class _Client(poplib.POP3):
+    """Python's client, over a line of ours."""
+
+    def __init__(self, place: Place, line: Line, timeout: float) -> None:
+        self._place, self._line = place, line
+        super().__init__(place.host, place.port, timeout=timeout)
+
+    def _create_socket(self, timeout: float) -> socket.socket:
+        return self._line.connect(self._place, timeout)
 
 
 class PopBox:
@@ -25,26 +43,28 @@ class PopBox:
         self._place = place
         self._timeout = timeout
         self._numbers: dict[str, str] = {}
-        self._pop: poplib.POP3 | None = None
+        self._line = Line()
+        self._pop: _Client | None = None
 
     def open(self) -> None:
         """Connect, sign in and ask which mails there are."""
         place = self._place
         try:
-            if place.security == "tls":
-                self._pop = poplib.POP3_SSL(place.host, place.port, timeout=self._timeout, context=place.tls)
-            else:
-                self._pop = poplib.POP3(place.host, place.port, timeout=self._timeout)
+            self._pop = _Client(place, self._line, self._timeout)
             if place.security == "starttls":
                 self._pop.stls(context=place.tls)
             self._pop.user(place.user)
             self._pop.pass_(place.password)
-            _, lines, _ = self._pop.uidl()
+            lines = self._list(self._pop)
         except _FAULTS as error:
             raise Trouble(f"{place.host} cannot be read: {place.said(error)}.") from error
         for line in lines:
-            number, _, unique = line.decode("ascii", "replace").partition(" ")
-            self._numbers[unique.strip()] = number
+            if listed := _LISTED.fullmatch(line):
+                self._numbers[listed[2].decode("ascii")] = listed[1].decode("ascii")
+        if unnamed := len(lines) - len(self._numbers):
+            logger.warning(
+                "%s mails of the mailbox for bounces are left there: the server gives them no id of their own.", unnamed
+            )
 
     def ids(self) -> list[str]:
         """What UIDL calls the mails, the oldest first."""
@@ -65,14 +85,31 @@ class PopBox:
 
     def cut(self) -> None:
         """End the conversation from another thread."""
-        if self._pop is not None:
-            shut(self._pop.sock)
+        self._line.cut()
 
     def drop(self) -> None:
         """Let the connection go without a word."""
+        self._line.close()
         if self._pop is not None:
             with contextlib.suppress(OSError):  # it may be closed already
                 self._pop.close()
+
+    def _list(self, pop: poplib.POP3) -> list[bytes]:
+        """What UIDL says, line by line."""
+        pop.sock.sendall(b"UIDL\r\n")
+        answer = pop.file.readline(ROOM)
+        if not answer.startswith(b"+OK"):
+            raise poplib.error_proto(answer.strip() or "the connection was closed")
+        lines: list[bytes] = []
+        taken = 0
+        while line := pop.file.readline(ROOM):
+            if line in (b".\r\n", b".\n"):
+                return lines
+            taken += len(line)
+            if taken > MOST:
+                raise TooMuch("its list of mails has no end")
+            lines.append(line.rstrip())
+        raise EOFError("the connection was closed in the middle of the list of mails")
 
     def _retrieve(self, pop: poplib.POP3, command: bytes, limit: int) -> bytes:
         pop.sock.sendall(command)
