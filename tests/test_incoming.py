@@ -19,9 +19,9 @@ from django.test import Client
 
 from newsletter import incoming, intake, tracking
 from newsletter.incoming import providers
+from newsletter.incoming.hearing import BODY_BYTES
 from newsletter.intake import Channel
 from newsletter.settings import ENV
-from newsletter.views.incoming import BODY_BYTES
 from subscribers import addresses
 from tests.provider_events import PROVIDERS, Call, Told, basic
 
@@ -210,12 +210,92 @@ def test_a_body_that_cannot_be_read_is_a_bad_request(provider: str, caplog: pyte
     assert kept() == []
 
 
+class Unread:
+    """A body that nobody should read."""
+
+    def read(self, size: int) -> bytes:
+        raise AssertionError("the body was read")
+
+    readline = read
+
+
+def knock(name: str, length: str, headers: dict[str, str], body: Any = None) -> HttpResponse:
+    """A call that says its length is `length`, whatever it is."""
+    given: dict[str, Any] = {"CONTENT_LENGTH": length, "wsgi.input": body or Unread()}
+    client = Client(raise_request_exception=False)
+    return client.generic("POST", f"/webhooks/{name}/", headers=headers, **given)  # type: ignore[return-value]
+
+
+@every_provider
+def test_a_stranger_s_call_is_refused_before_its_body_is_read(provider: str, settings: Any) -> None:
+    in_body = provider in ("mailgun", "unisender_go")
+    if not in_body:
+        assert knock(provider, "1000", {}).status_code in (401, 403)
+    settings.ANYMAIL = PROVIDERS[provider].settings | {"WEBHOOK_SECRET": "lamp:another password of lamps"}
+    for length in ("1000", str(BODY_BYTES + 1), "no number"):
+        assert knock(provider, length, {}).status_code == 401
+        assert knock(provider, length, basic("lamp:a wrong password")).status_code == 401
+    if not in_body and providers.PROVIDERS[provider].header:
+        assert knock(provider, "1000", basic("lamp:another password of lamps")).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("length", "status"),
+    [
+        (str(BODY_BYTES + 1), 413),
+        ("9" * 5000, 413),
+        ("", 411),  # as by Transfer-Encoding: chunked
+        ("-1", 411),
+        ("+5", 411),
+        ("1_0", 411),
+        ("²", 411),
+        ("many", 411),
+        ("5, 5", 411),
+    ],
+)
+def test_a_call_of_no_proper_length_is_refused_unread_and_not_as_a_mistake_of_ours(
+    provider: str, length: str, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = knock(provider, length, basic())
+    assert answer.status_code == status
+    assert answer.content.decode().endswith(".")
+    assert f"Events from {provider} are refused" in caplog.text
+
+
+def test_a_call_that_breaks_off_is_no_mistake_of_ours(provider: str, caplog: pytest.LogCaptureFixture) -> None:
+    class Cut(Unread):
+        def read(self, size: int) -> bytes:
+            raise OSError("the client is gone")
+
+    assert knock(provider, "1000", basic(), Cut()).status_code == 403
+    assert "It broke off" in caplog.text
+
+
 @pytest.mark.usefixtures("provider")
-def test_a_call_that_is_too_large_is_refused_unread(caplog: pytest.LogCaptureFixture) -> None:
-    assert post("sparkpost", Call(b"[" + b" " * BODY_BYTES, basic())).status_code == 413
-    assert "over" in caplog.text
-    large = json.dumps(["x" * (BODY_BYTES - 100)]).encode()  # more than Django takes of a form
+def test_a_call_may_be_larger_than_a_form() -> None:
+    large = json.dumps(["x" * (BODY_BYTES - 100)]).encode()
     assert post("sparkpost", Call(large, basic())).status_code == 400
+
+
+@every_provider
+@pytest.mark.parametrize("nested", [b"[" * 200_000, b'{"a":' * 200_000], ids=["lists", "dicts"])
+def test_a_body_nested_without_end_is_a_bad_request(provider: str, nested: bytes) -> None:
+    double = PROVIDERS[provider]
+    body = b"mandrill_events=" + nested if provider == "mandrill" else nested
+    answer = post(
+        provider, Call(body, double.sign(b'{"Type": "", "MessageId": ""}', told("hard")), double.content_type)
+    )
+    assert answer.status_code in (400, 403)
+
+
+@pytest.mark.parametrize("provider", ["mandrill", "mailgun"], indirect=True)
+def test_a_form_that_django_does_not_take_is_a_bad_request(provider: str) -> None:
+    double = PROVIDERS[provider]
+    body = b"&".join(b"f%d=1" % number for number in range(2000))
+    for content_type in ("application/x-www-form-urlencoded", "multipart/form-data; boundary="):
+        answer = post(provider, Call(body, double.sign(body, told("hard")), content_type))
+        assert answer.status_code in (400, 403)
+        assert answer.headers["Content-Type"].startswith("text/plain")
 
 
 @pytest.mark.usefixtures("provider")

@@ -25,7 +25,7 @@ from django.http import HttpRequest
 from newsletter import intake
 from newsletter.bounces.redaction import without_addresses
 from newsletter.incoming import hearing, noticing
-from newsletter.incoming.hearing import Refused, Unreadable
+from newsletter.incoming.hearing import Refused, TooLarge, Unreadable, Unsized
 from newsletter.incoming.providers import PROVIDERS, expected, is_checked, problems, unknown
 from newsletter.intake import Channel
 
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 __all__ = [
     "PROVIDERS",
     "Refused",
+    "TooLarge",
     "Unreadable",
+    "Unsized",
     "Untold",
     "expected",
     "is_checked",
@@ -60,7 +62,8 @@ def listen() -> None:
 def take(name: str, request: HttpRequest) -> int:
     """Keep what `request` of provider `name` tells until it is written down; how many notices it was.
 
-    Raises Refused and Unreadable, Untold, `intake.NotKept`, and ImproperlyConfigured where ANYMAIL lacks something.
+    Raises Refused, Unsized, TooLarge and Unreadable, Untold, `intake.NotKept`, and ImproperlyConfigured where ANYMAIL
+    lacks something.
     """
     heard = hearing.hear(name, request)
     entries: list[dict[str, Any]] = []

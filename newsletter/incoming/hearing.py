@@ -16,8 +16,10 @@ from anymail.exceptions import AnymailError, AnymailWebhookValidationFailure  # 
 from anymail.signals import AnymailTrackingEvent  # type: ignore[import-untyped]
 from anymail.webhooks.base import AnymailBaseWebhookView, AnymailBasicAuthMixin  # type: ignore[import-untyped]
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, SuspiciousOperation
 from django.http import HttpRequest
+from django.http.multipartparser import MultiPartParserError
+from django.http.request import UnreadablePostError
 
 from newsletter.bounces.redaction import without_addresses
 from newsletter.incoming.providers import PROVIDERS
@@ -28,8 +30,11 @@ logger = logging.getLogger(__name__)
 # belongs to another of its pages.
 STRANGE: tuple[type[Exception], ...] = (
     LookupError, TypeError, ValueError, AttributeError, AssertionError, ArithmeticError, OSError, AnymailError,
-    ImproperlyConfigured,
+    ImproperlyConfigured, RecursionError, SuspiciousOperation, MultiPartParserError,
 )  # fmt: skip
+# A thousand events with all their fields are about 2 MB, and as a form up to twice as many.
+BODY_BYTES = 8 * 1024 * 1024
+SAID_CHARACTERS = 2000  # of an error: some repeat all that they could not read
 # Amazon is asked to confirm a subscription while it waits for our answer.
 ONCE = {"connect_timeout": 5, "read_timeout": 5, "retries": {"total_max_attempts": 1}}
 
@@ -44,6 +49,14 @@ class Refused(Exception):
 
 class Unreadable(Exception):
     """The provider's call, and nothing in it can be read; says why, without an address."""
+
+
+class Unsized(Exception):
+    """A call that does not say how long it is, or says nonsense."""
+
+
+class TooLarge(Exception):
+    """A call of more than BODY_BYTES."""
 
 
 @dataclass
@@ -71,13 +84,16 @@ class _Strange:
 
 
 def hear(name: str, request: HttpRequest) -> Heard:
-    """The events that `request` of provider `name` tells. Raises Refused and Unreadable.
+    """The events that `request` of provider `name` tells. Raises Refused, Unsized, TooLarge and Unreadable.
 
     Raises ImproperlyConfigured where ANYMAIL lacks what is needed to check it.
     """
     kind = _view(name)
     view = kind(**_options(name))
     view.strange = strange = _Strange()
+    _check_headers(view, name, request)
+    # Django holds back what is larger than a form should be.
+    request._body = _read(request)
     _check(view, request)
     try:
         events = [event for event in view.parse_events(request) if event is not None]
@@ -95,15 +111,35 @@ def hear(name: str, request: HttpRequest) -> Heard:
 
 def said(error: BaseException) -> str:
     """What an error says, on one line, without addresses."""
-    return without_addresses(f"{type(error).__name__}: {error}")
+    return without_addresses(f"{type(error).__name__}: {error}"[:SAID_CHARACTERS])
 
 
-def _check(view: AnymailBaseWebhookView, request: HttpRequest) -> None:
-    """The password before all else: some providers' own checks read the body first."""
+def _check_headers(view: AnymailBaseWebhookView, name: str, request: HttpRequest) -> None:
+    """All that can be known before the body is read, which strangers may make as long as they like: the password, and
+    whether there is a signature where one will be asked for."""
     try:
         AnymailBasicAuthMixin.validate_request(view, request)
     except AnymailWebhookValidationFailure as error:
         raise Refused(str(error), ask=True) from error
+    provider = PROVIDERS[name]
+    if provider.header and settings.ANYMAIL.get(provider.key) and provider.header not in request.headers:
+        raise Refused(f"It has no {provider.header}.")
+
+
+def _read(request: HttpRequest) -> bytes:
+    """The body. Raises Unsized and TooLarge, and Refused where it breaks off."""
+    length = request.META.get("CONTENT_LENGTH") or ""
+    if not (length.isascii() and length.isdecimal()):
+        raise Unsized("There is no Content-Length, or it is no number.")
+    if len(length.lstrip("0")) > len(str(BODY_BYTES)) or int(length) > BODY_BYTES:
+        raise TooLarge(f"It has over {BODY_BYTES} bytes.")
+    try:
+        return request.read(int(length))
+    except UnreadablePostError as error:
+        raise Refused("It broke off.") from error
+
+
+def _check(view: AnymailBaseWebhookView, request: HttpRequest) -> None:
     try:
         view.run_validators(request)
     except ImproperlyConfigured:

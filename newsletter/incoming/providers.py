@@ -18,10 +18,12 @@ PASSWORD = 16  # characters that WEBHOOK_SECRET has at the least
 @dataclass(frozen=True)
 class Provider:
     """`view` is the class in `anymail.webhooks.<name>` that knows its events; `key` the entry of ANYMAIL that its
-    signature is checked by, empty where it signs nothing that django-anymail can check."""
+    signature is checked by, empty where it signs nothing that django-anymail can check, and `header` the one that the
+    signature stands in, empty where it stands in the body."""
 
     view: str
     key: str = ""
+    header: str = ""
     asks_by_get: bool = False
 
 
@@ -30,15 +32,19 @@ PROVIDERS: Mapping[str, Provider] = {
     # Amazon's own signature under SNS is not checked by django-anymail.
     "amazon_ses": Provider("AmazonSESTrackingWebhookView"),
     "brevo": Provider("BrevoTrackingWebhookView"),
-    "mailersend": Provider("MailerSendTrackingWebhookView", "MAILERSEND_SIGNING_SECRET"),
+    "mailersend": Provider("MailerSendTrackingWebhookView", "MAILERSEND_SIGNING_SECRET", "Signature"),
     "mailgun": Provider("MailgunTrackingWebhookView", "MAILGUN_WEBHOOK_SIGNING_KEY"),
     "mailjet": Provider("MailjetTrackingWebhookView"),
-    "mailtrap": Provider("MailtrapTrackingWebhookView", "MAILTRAP_TRACKING_SECRET"),
-    "mandrill": Provider("MandrillCombinedWebhookView", "MANDRILL_WEBHOOK_KEY"),
-    "postal": Provider("PostalTrackingWebhookView", "POSTAL_WEBHOOK_KEY"),
+    "mailtrap": Provider("MailtrapTrackingWebhookView", "MAILTRAP_TRACKING_SECRET", "Mailtrap-Signature"),
+    "mandrill": Provider("MandrillCombinedWebhookView", "MANDRILL_WEBHOOK_KEY", "X-Mandrill-Signature"),
+    "postal": Provider("PostalTrackingWebhookView", "POSTAL_WEBHOOK_KEY", "X-Postal-Signature"),
     "postmark": Provider("PostmarkTrackingWebhookView"),
-    "resend": Provider("ResendTrackingWebhookView", "RESEND_SIGNING_SECRET"),
-    "sendgrid": Provider("SendGridTrackingWebhookView", "SENDGRID_TRACKING_WEBHOOK_VERIFICATION_KEY"),
+    "resend": Provider("ResendTrackingWebhookView", "RESEND_SIGNING_SECRET", "svix-signature"),
+    "sendgrid": Provider(
+        "SendGridTrackingWebhookView",
+        "SENDGRID_TRACKING_WEBHOOK_VERIFICATION_KEY",
+        "X-Twilio-Email-Event-Webhook-Signature",
+    ),
     "sparkpost": Provider("SparkPostTrackingWebhookView"),
     # Signs with its API key, without which nothing could be sent.
     "unisender_go": Provider("UnisenderGoTrackingWebhookView", "UNISENDER_GO_API_KEY", asks_by_get=True),

@@ -7,7 +7,6 @@ from http import HTTPStatus
 
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
-from django.http.request import UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
 
 from newsletter import incoming, intake
@@ -15,14 +14,11 @@ from newsletter.views.pages import NotFound
 
 logger = logging.getLogger(__name__)
 
-# A thousand events with all their fields are about 2 MB, and as a form up to twice as many.
-BODY_BYTES = 8 * 1024 * 1024
-
 
 @csrf_exempt
 def provider_events(request: HttpRequest, provider: str) -> HttpResponse:
-    """A provider's webhook. 200: it is kept. 400: it cannot be read. 401, 403: nothing proves whose it is. 413: it is
-    too large. 500: our mistake, or no place to keep it; the provider calls again."""
+    """A provider's webhook. 200: it is kept. 400: it cannot be read. 401, 403: nothing proves whose it is. 411: it does
+    not say how long it is. 413: it is too large. 500: our mistake, or no place to keep it; the provider calls again."""
     expected = incoming.expected()
     if provider not in incoming.PROVIDERS or provider != expected:
         raise NotFound("No events of this e-mail provider are taken here: PROVIDER or EVENTS_FROM names whose are.")
@@ -34,17 +30,7 @@ def provider_events(request: HttpRequest, provider: str) -> HttpResponse:
         return _answer(HTTPStatus.OK)  # a provider's look at whether there is a page
     if request.method != "POST":
         return HttpResponseNotAllowed(["HEAD", "POST"])
-    try:
-        body = _read(request)
-        if body is None:
-            logger.error("Events from %s are refused: a call of over %s bytes.", provider, BODY_BYTES)
-            return _answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"Send at most {BODY_BYTES} bytes at a time.")
-        # Django holds back what is larger than a form should be.
-        request._body = body
-        return _take(request, provider)
-    except UnreadablePostError:
-        logger.info("A call from %s broke off.", provider)
-        return _answer(HTTPStatus.BAD_REQUEST, "The call broke off.")
+    return _take(request, provider)
 
 
 def _take(request: HttpRequest, provider: str) -> HttpResponse:
@@ -57,6 +43,12 @@ def _take(request: HttpRequest, provider: str) -> HttpResponse:
             answer["WWW-Authenticate"] = 'Basic realm="events"'
             return answer
         return _answer(HTTPStatus.FORBIDDEN, "Nothing proves that this call is the provider's.")
+    except incoming.Unsized as error:
+        logger.error("Events from %s are refused: %s", provider, error)
+        return _answer(HTTPStatus.LENGTH_REQUIRED, "Say by Content-Length how many bytes come.")
+    except incoming.TooLarge as error:
+        logger.error("Events from %s are refused: %s", provider, error)
+        return _answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{error} Send fewer events at a time.")
     except incoming.Unreadable as error:
         logger.error("Events from %s cannot be read: %s", provider, error)
         return _answer(HTTPStatus.BAD_REQUEST, "This cannot be read.")
@@ -64,14 +56,6 @@ def _take(request: HttpRequest, provider: str) -> HttpResponse:
         logger.error("Events from %s have to come again: %s", provider, error)
         return _answer(HTTPStatus.INTERNAL_SERVER_ERROR, "Please call again.")
     return _answer(HTTPStatus.OK)
-
-
-def _read(request: HttpRequest) -> bytes | None:
-    """The body; None where it is longer than it may be."""
-    if int(request.META.get("CONTENT_LENGTH") or 0) > BODY_BYTES:
-        return None
-    body = request.read(BODY_BYTES + 1)
-    return body if len(body) <= BODY_BYTES else None
 
 
 def _answer(status: HTTPStatus, sentence: str = "") -> HttpResponse:
