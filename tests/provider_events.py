@@ -245,8 +245,8 @@ def mailjet(told: Told) -> Any:
         "unsubscribe": "unsub", "open": "open", "click": "click", "deferred": "bounce",
     }  # fmt: skip
     errors = {
-        "hard": ("recipient", "user unknown"), "soft": ("recipient", "quota exceeded"), "block": ("spam", "preblocked"),
-        "deferred": ("domain", "greylisted"),
+        "hard": ("recipient", "user unknown"), "soft": ("recipient", "quota exceeded"),
+        "block": ("spam", "content blocked"), "deferred": ("domain", "greylisted"),
     }  # fmt: skip
     if told.kind not in names:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from django.test import Client
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from newsletter import tasks
+from newsletter import intake, tasks
 from newsletter.intake import Channel
 from newsletter.models import Delivery, Dispatch, Event, Occurrence
 from newsletter.settings import ENV
@@ -162,6 +163,51 @@ def test_repeated_and_shuffled_calls_end_in_the_same_rows(provider: str, pick: r
                 write_down()
     write_down()
     assert state() == once
+
+
+# What no provider's documents have, and a database or a clock may not take.
+STRANGE: tuple[Any, ...] = (
+    None, True, -1, 2**64, 1e308, float("inf"), float("nan"), 253402300800, "", "a\0b", "x\ud800", "é" * 9000,
+    "9" * 4300, "a@b" * 999, "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-11-26 08:30",
+    [], [None], {}, {"a": "b"},
+)  # fmt: skip
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The ways to all that stands in a JSON value."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(way for name, each in inner for way in leaves(each, (*path, name)))]
+
+
+@pytest.mark.parametrize("name", sorted(PROVIDERS))
+@hypothesis.settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+@pytest.mark.usefixtures("dispatch")
+def test_strange_values_cost_neither_an_answer_of_500_nor_an_entry(
+    name: str, settings: Any, data: st.DataObject
+) -> None:
+    hear(name, settings)
+    double = PROVIDERS[name]
+    one = told(data.draw(st.sampled_from(KINDS)), rows()[0])
+    event = double.event(one)
+    if event is None:
+        return
+    inside = json.loads(event["Message"]) if name == "amazon_ses" else event
+    *way, last = data.draw(st.sampled_from(leaves(inside)[1:]))
+    place = inside
+    for step in way:
+        place = place[step]
+    place[last] = data.draw(st.sampled_from(STRANGE))
+    payload = double.together([event | {"Message": json.dumps(inside)} if name == "amazon_ses" else inside])[0]
+    body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    headers: dict[str, Any] = double.sign(body, one)
+    answer = Client(raise_request_exception=False).post(
+        f"/webhooks/{name}/", body, content_type=double.content_type, headers=headers
+    )
+    assert answer.status_code in (200, 400, 403)
+    write_down()
+    assert [found.aside for found in intake.look() if found.aside] == []
+    assert intake.waiting() == {}
 
 
 @pytest.mark.usefixtures("dispatch")

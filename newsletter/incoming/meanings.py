@@ -2,7 +2,8 @@
 
 Each provider sorts failures under words of its own, in fields of its own. `words` finds them; the tables say what they
 mean, as each provider's documents explain them. A word that only says "permanent" is weak: of permanent failures two
-thirds are no hard bounces (`newsletter.bounces.statuses`), so it counts where nothing else says anything.
+thirds are no hard bounces (`newsletter.bounces.statuses`), so it counts where nothing else says anything. What may end
+by itself is not hard, though a provider gives up on it: a hard bounce suppresses the address at once.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from newsletter.bounces import Cause
 from newsletter.models import Event
 
 Kind = Event.Kind
+
+LONGEST = 4000  # characters of what a provider says: a receiving server needs a few hundred
 
 # What says why.
 CAUSES: Mapping[str, Mapping[str, Cause]] = {
@@ -34,7 +37,7 @@ CAUSES: Mapping[str, Mapping[str, Cause]] = {
     "mailjet": {
         "user-unknown": Cause.NO_MAILBOX,
         "invalid-domain": Cause.NO_DOMAIN,
-        "no-mail-host": Cause.NO_DOMAIN,
+        "no-mail-host": Cause.NETWORK,  # "nobody answers": that may end
         "typofix": Cause.NO_DOMAIN,
         "mailbox-inactive": Cause.DISABLED,
         "quota-exceeded": Cause.FULL,
@@ -42,8 +45,9 @@ CAUSES: Mapping[str, Mapping[str, Cause]] = {
         "relay/access-denied": Cause.RELAY,
         "sender-blocked": Cause.SENDER,
         "content-blocked": Cause.CONTENT,
+        "error-in-template-language": Cause.CONTENT,
         "policy-issue": Cause.POLICY,
-        "preblocked": Cause.POLICY,
+        "preblocked": Cause.UNCLEAR,  # it bounced "recently or repeatedly", hard or not
         "blacklisted": Cause.POLICY,
         "duplicate-in-campaign": Cause.POLICY,
         "system-issue": Cause.SYSTEM,
@@ -76,6 +80,7 @@ CAUSES: Mapping[str, Mapping[str, Cause]] = {
         "timeout": Cause.EXPIRED,
         "reject/invalid": Cause.NO_MAILBOX,
         "reject/hard-bounce": Cause.NO_MAILBOX,
+        "reject/soft-bounce": Cause.UNCLEAR,
         "reject/invalid-sender": Cause.SENDER,
         "reject/unsigned": Cause.SENDER,
     },
@@ -87,6 +92,7 @@ CAUSES: Mapping[str, Mapping[str, Cause]] = {
         "blocked": Cause.REPUTATION,
         "manuallydeactivated": Cause.POLICY,
         "templaterenderingfailed": Cause.CONTENT,
+        "smtpapierror": Cause.PROTOCOL,
     },
     "sendgrid": {
         "bounced-address": Cause.NO_MAILBOX,
@@ -94,6 +100,8 @@ CAUSES: Mapping[str, Mapping[str, Cause]] = {
         "invalid-address": Cause.NO_MAILBOX,
         "mailbox-unavailable": Cause.DISABLED,
         "content": Cause.CONTENT,
+        "spam-content": Cause.SPAM,
+        "technical": Cause.SYSTEM,
         "reputation": Cause.REPUTATION,
         "frequency-or-volume-too-high": Cause.RATE,
         "expired": Cause.EXPIRED,
@@ -115,12 +123,15 @@ CAUSES: Mapping[str, Mapping[str, Cause]] = {
     },
     "unisender_go": {
         "err_user_unknown": Cause.NO_MAILBOX,
-        "err_domain_inactive": Cause.NO_DOMAIN,
+        "err_mailbox_discarded": Cause.NO_MAILBOX,  # deleted
+        "err_domain_inactive": Cause.NETWORK,  # no such domain, or one that takes no mail just now
         "err_user_inactive": Cause.DISABLED,
-        "err_mailbox_discarded": Cause.DISABLED,
         "err_mailbox_full": Cause.FULL,
+        "skip_dup_mailbox_full": Cause.FULL,
         "err_spam_rejected": Cause.SPAM,
         "err_spam_skipped": Cause.SPAM,
+        "err_spam_removed": Cause.SPAM,
+        "ok_spam_folder": Cause.SPAM,
         "err_blacklisted": Cause.REPUTATION,
         "err_too_large": Cause.SIZE,
         "err_unreachable": Cause.NETWORK,
@@ -128,28 +139,34 @@ CAUSES: Mapping[str, Mapping[str, Cause]] = {
         "err_lost": Cause.SYSTEM,
     },
 }
-CAUSES = {**CAUSES, "resend": CAUSES["amazon_ses"]}
+CAUSES = {**CAUSES, "resend": {**CAUSES["amazon_ses"], "email.failed": Cause.POLICY}}
 
-# What only says that no further mail to the address is worth trying.
-PERMANENT: Mapping[str, frozenset[str]] = {
-    "amazon_ses": frozenset({"permanent/general", "permanent/onaccountsuppressionlist"}),
-    "brevo": frozenset({"hard_bounce"}),
-    "mailersend": frozenset({"hard_bounced"}),
-    "mandrill": frozenset({"hard_bounce"}),
-    "postmark": frozenset({"hardbounce"}),
-    "resend": frozenset({"permanent/general", "permanent/onaccountsuppressionlist"}),
-    "sparkpost": frozenset({"30"}),
+# What says no more than that further mail is not worth trying, or that the mail or its sender was not wanted.
+_AMAZON = {"permanent/general": Cause.NO_MAILBOX, "permanent/onaccountsuppressionlist": Cause.NO_MAILBOX}
+WEAK: Mapping[str, Mapping[str, Cause]] = {
+    "amazon_ses": _AMAZON,
+    "brevo": {"hard_bounce": Cause.NO_MAILBOX},
+    "mailersend": {"hard_bounced": Cause.NO_MAILBOX},
+    "mandrill": {"hard_bounce": Cause.NO_MAILBOX},
+    "postmark": {"hardbounce": Cause.NO_MAILBOX},
+    "resend": {**_AMAZON, "email.suppressed": Cause.NO_MAILBOX},
+    "sendgrid": {"blocked": Cause.POLICY},
+    "sparkpost": {"30": Cause.NO_MAILBOX},
 }
 
-# Events that are something else than they seem: mail that is not sent because of what the reader did before.
-KINDS: Mapping[str, Mapping[str, Event.Kind]] = {
+# Events that are something else than they seem: mail that is not sent because of what the reader did before, and what
+# django-anymail does not know. Nothing follows from None.
+KINDS: Mapping[str, Mapping[str, Event.Kind | None]] = {
     "mailgun": {"suppress-complaint": Kind.COMPLAINT, "suppress-unsubscribe": Kind.UNSUBSCRIBE},
     "mailjet": {"spam-reporter": Kind.COMPLAINT},
     "mandrill": {"reject/spam": Kind.COMPLAINT, "reject/unsub": Kind.UNSUBSCRIBE},
     # The receiving server took the mail for spam; no reader said so.
-    "postmark": {"spamnotification": Kind.BOUNCE},
+    # Of a bounce it tells twice, the second time without a reason.
+    "postmark": {"spamnotification": Kind.BOUNCE, "subscriptionchange/hardbounce": None},
+    "resend": {"email.suppressed": Kind.BOUNCE, "email.failed": Kind.BOUNCE},
     "sendgrid": {"spam-reporting-address": Kind.COMPLAINT, "unsubscribed-address": Kind.UNSUBSCRIBE},
-    "unisender_go": {"err_unsubscribed": Kind.UNSUBSCRIBE},
+    # Of the spam folder it is the same; what a reader says is "ok_fbl".
+    "unisender_go": {"err_unsubscribed": Kind.UNSUBSCRIBE, "ok_spam_folder": Kind.BOUNCE},
 }
 
 
@@ -181,15 +198,30 @@ def dig(event: Any, *path: str | int) -> Any:
     return event
 
 
+def text(value: Any) -> str:
+    """What a provider gives as text, which may be a number; "" for all else. At most LONGEST characters, all of which a
+    database takes."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return ""
+    given = str(value)[:LONGEST]
+    if not given.isascii() or "\0" in given:
+        given = given.encode("utf-8", "replace").decode().replace("\0", " ")
+    return given.strip()
+
+
 def _text(event: Any, *path: str | int) -> str:
-    found = dig(event, *path)
-    return str(found).strip() if isinstance(found, str | int) else ""
+    return text(dig(event, *path))
 
 
 def _amazon(bounce: Any) -> list[str]:
     """Resend hands on Amazon's words."""
     kind = _text(bounce, "bounceType") or _text(bounce, "type")
     return [f"{kind}/{_text(bounce, 'bounceSubType') or _text(bounce, 'subType') or 'General'}"]
+
+
+def _postmark(event: Any) -> list[str]:
+    reason = _text(event, "SuppressionReason")
+    return [f"{_text(event, 'RecordType')}/{reason}" if reason else _text(event, "Type")]
 
 
 def _mandrill(event: Any) -> list[str]:
@@ -205,9 +237,9 @@ _WORDS: Mapping[str, Callable[[Any], list[str]]] = {
     "mailjet": lambda event: [_text(event, "error")],
     "mailtrap": lambda event: [_text(event, "bounce_category").replace("_", "-")],
     "mandrill": _mandrill,
-    "postmark": lambda event: [_text(event, "Type")],
-    "resend": lambda event: _amazon(dig(event, "data", "bounce")),
-    "sendgrid": lambda event: [_text(event, "reason"), _text(event, "type"), _text(event, "bounce_classification")],
+    "postmark": _postmark,
+    "resend": lambda event: [*_amazon(dig(event, "data", "bounce")), _text(event, "type")],
+    "sendgrid": lambda event: [_text(event, "reason"), _text(event, "bounce_classification"), _text(event, "type")],
     "sparkpost": lambda event: [
         _text(event, "msys", kind, "bounce_class") for kind in ("message_event", "gen_event", "unsubscribe_event")
     ],

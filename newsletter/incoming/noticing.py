@@ -18,7 +18,7 @@ from newsletter.bounces import Cause, Judgement, Verdict
 from newsletter.bounces.judging import is_hollow
 from newsletter.feedback import Notice, key_of
 from newsletter.incoming import meanings
-from newsletter.incoming.meanings import Kind, dig
+from newsletter.incoming.meanings import Kind, dig, text
 from newsletter.transports.provider.mails import DELIVERY
 from subscribers import addresses
 
@@ -58,6 +58,9 @@ _EVENT_IDS: Mapping[str, tuple[str | int, ...]] = {"mailgun": ("event-data", "id
 _PLAIN = re.compile(
     r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,24}"
 )
+ADDRESS = 320  # characters that an address has at the most: 64 before the @, 255 behind it
+# The calendar's own ends cannot be stored, nor moved to another time zone.
+FIRST = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 _ANGLES = str.maketrans("", "", "<>")
 
 
@@ -70,13 +73,14 @@ def notice_of(event: AnymailTrackingEvent, name: str, now: dt.datetime) -> Notic
 
     Raises Nameless where it names neither a delivery nor an address.
     """
-    kind = KINDS.get(event.event_type)
+    given = KINDS.get(event.event_type)
+    has_words = given in (Kind.BOUNCE, Kind.COMPLAINT) or event.event_type == EventType.UNKNOWN
+    words = meanings.words(name, event.esp_event) if has_words else []
+    kind = _kind(given, event, name, words)
     if kind is None:
         return None
-    words = meanings.words(name, event.esp_event) if kind in (Kind.BOUNCE, Kind.COMPLAINT) else []
-    kind = _kind(kind, event, name, words)
-    print_ = _fingerprint(_text(event.recipient))
-    provider_id = _text(event.message_id)
+    print_ = _fingerprint(text(event.recipient))
+    provider_id = text(event.message_id)
     about = _about(event, name, provider_id)
     if not about and not provider_id and not print_:
         raise Nameless("It names neither a mail nor an address.")
@@ -90,11 +94,11 @@ def notice_of(event: AnymailTrackingEvent, name: str, now: dt.datetime) -> Notic
     }
     if kind == Kind.BOUNCE:
         return Notice.bounced(_judgement(event, name, words), **fields)
-    detail = "" if kind in (Kind.ACCEPTED, Kind.DELIVERED) else _text(event.mta_response) or _text(event.description)
+    detail = "" if kind in (Kind.ACCEPTED, Kind.DELIVERED) else text(event.mta_response) or text(event.description)
     return Notice(kind=kind, detail=detail, **fields)
 
 
-def _kind(kind: Kind, event: AnymailTrackingEvent, name: str, words: list[str]) -> Kind:
+def _kind(kind: Kind | None, event: AnymailTrackingEvent, name: str, words: list[str]) -> Kind | None:
     """The kind that the provider's words make of it."""
     if kind == Kind.BOUNCE and event.reject_reason == RejectReason.UNSUBSCRIBED:
         return Kind.UNSUBSCRIBE
@@ -105,18 +109,18 @@ def _kind(kind: Kind, event: AnymailTrackingEvent, name: str, words: list[str]) 
 def _about(event: AnymailTrackingEvent, name: str, provider_id: str) -> dict[str, Any]:
     """The delivery that our own metadata or our own Message-ID names, if any."""
     metadata = event.metadata if isinstance(event.metadata, Mapping) else {}
-    for read, text in _names(metadata, event.esp_event, name, provider_id):
+    for read, token in _names(metadata, event.esp_event, name, provider_id):
         try:
-            return {"delivery_id": read(text)}
+            return {"delivery_id": read(token)}
         except tracking.BadToken:
             continue  # another system's mail, sent through the same account
     return {}
 
 
 def _names(metadata: Mapping[str, Any], raw: Any, name: str, provider_id: str) -> Iterator[tuple[Any, str]]:
-    if token := _text(metadata.get(DELIVERY)):
+    if token := text(metadata.get(DELIVERY)):
         yield tracking.read_delivery_token, token
-    if message_id := _text(dig(raw, *_MESSAGE_IDS[name])) if name in _MESSAGE_IDS else "":
+    if message_id := text(dig(raw, *_MESSAGE_IDS[name])) if name in _MESSAGE_IDS else "":
         yield tracking.delivery_of_message_id, message_id
     if "@" in provider_id:
         yield tracking.delivery_of_message_id, provider_id
@@ -126,36 +130,35 @@ def _key(event: AnymailTrackingEvent, name: str, kind: Kind, print_: str, about:
     """The provider's id of the event, or all that tells it from others; with whom it is about, since one event may name
     several."""
     if name in _EVENT_IDS:
-        own = _text(dig(event.esp_event, *_EVENT_IDS[name]))
-    elif own := _text(event.event_id):
+        own = text(dig(event.esp_event, *_EVENT_IDS[name]))
+    elif own := text(event.event_id):
         return key_of(name, kind.value, print_, own)
-    at = event.timestamp.timestamp() if event.timestamp else ""
-    return key_of(name, kind.value, print_, own, at, event.event_type, _text(event.mta_response), *about)
+    at = event.timestamp.isoformat() if event.timestamp else ""
+    return key_of(name, kind.value, print_, own, at, event.event_type, text(event.mta_response), *about)
 
 
 def _at(timestamp: dt.datetime | None, now: dt.datetime) -> dt.datetime:
-    """When it happened: not in the future, whatever the provider's clock says."""
+    """When it happened: not in the future, whatever the provider's clock says, nor before there was such mail."""
     if timestamp is None:
         return now
     aware = timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=dt.UTC)
-    return min(aware, now)
+    return max(FIRST, min(aware, now))
 
 
 def _judgement(event: AnymailTrackingEvent, name: str, words: list[str]) -> Judgement:
     """Why a mail failed: the receiving server's words first, then the provider's, then its reason as normalised."""
-    text = _text(event.mta_response) or _text(event.description)
+    said = text(event.mta_response) or text(event.description)
     raw = event.esp_event
-    found = bounces.judge(text, code=meanings.code(name, raw), status=meanings.status(name, raw))
+    found = bounces.judge(said, code=meanings.code(name, raw), status=meanings.status(name, raw))
     if not is_hollow(found):
         return found
     meant = meanings.CAUSES.get(name, {})
     cause = next((meant[word] for word in words if word in meant), None)
     if cause is None and found.cause is Cause.UNCLEAR:
         suppressed = event.reject_reason == RejectReason.BOUNCED and event.event_type == EventType.REJECTED
-        if suppressed or any(word in meanings.PERMANENT.get(name, ()) for word in words):
-            cause = Cause.NO_MAILBOX
-        else:
-            cause = _REASONS.get(event.reject_reason) or _by_type(event)
+        weak = meanings.WEAK.get(name, {})
+        cause = Cause.NO_MAILBOX if suppressed else next((weak[word] for word in words if word in weak), None)
+        cause = cause or _REASONS.get(event.reject_reason) or _by_type(event)
     if cause is None or (cause.verdict is Verdict.HARD and found.cause is Cause.TRY_LATER):
         return found
     return Judgement(cause, found.status, found.diagnostic)
@@ -170,14 +173,11 @@ def _by_type(event: AnymailTrackingEvent) -> Cause | None:
 def _fingerprint(address: str) -> str:
     """The fingerprint of an address, as providers give it; "" of what is none."""
     address = address.translate(_ANGLES).strip()
+    if len(address) > ADDRESS:
+        return ""
     if _PLAIN.fullmatch(address):
         return addresses.fingerprint(address.lower())
     try:
         return addresses.fingerprint(addresses.parse(address).key) if address else ""
     except addresses.AddressError:
         return ""
-
-
-def _text(value: Any) -> str:
-    """What a provider gives as text, which may be a number; "" for all else."""
-    return str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
