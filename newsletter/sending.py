@@ -152,7 +152,7 @@ def _send_chunk(lease: _Lease, pinned: Callable[[], _Pinned], limit: int) -> Sen
             if day:
                 limit = min(limit, warming.left(day, dispatch))
             if not limit:
-                Batch.objects.filter(pk=batch.pk).update(due_at=warming.tomorrow())
+                Batch.objects.filter(pk=batch.pk).update(due_at=warming.look_again(batch))
                 return Sent()
             attempt = Attempt.objects.create(
                 batch=batch, worker=worker_name(), transport=transport.name, idempotency_key=key
@@ -187,9 +187,7 @@ def _send_chunk(lease: _Lease, pinned: Callable[[], _Pinned], limit: int) -> Sen
             raise
         stop = f"Its mail cannot be made: {error}"
     finally:
-        _keep_trying(partial(_note, attempt, outcomes, begun, tries))
-        if day:
-            _keep_trying(partial(warming.note, day, outcomes, not_begun=len(chunk) - len(begun)))
+        _keep_trying(partial(_note, attempt, day, outcomes, begun, tries))
     refused = next((outcome for outcome in outcomes if outcome.result == Result.SENDER_REFUSED), None)
     return Sent(len(chunk), f"The mail server refuses this sender: {refused.reply}" if refused else stop)
 
@@ -242,15 +240,25 @@ def _without_room(dispatch: Dispatch, transport: str, chunk: list[Claimed]) -> d
 
 def _unclaim(batch: Batch, key: uuid.UUID, day: SendingDay | None) -> None:
     with transaction.atomic():
+        if day:
+            warming.hold(day)
         returned = deliveries.unclaim(batch, key)
         if day and returned:
             warming.note(day, [], not_begun=returned)
 
 
-def _note(attempt: Attempt, outcomes: list[Outcome], begun: set[int], tries: dict[int, int]) -> None:
+@transaction.atomic
+def _note(
+    attempt: Attempt, day: SendingDay | None, outcomes: list[Outcome], begun: set[int], tries: dict[int, int]
+) -> None:
+    """Safe to repeat, as it is where the answer to its commit was lost."""
+    if day:
+        warming.hold(day)
     if len(begun) < len(tries):
         deliveries.put_back(attempt, tries.keys() - begun)
-    deliveries.note(attempt, outcomes, tries=tries, retry_seconds=ENV.retry_seconds)
+    closed = deliveries.note(attempt, outcomes, tries=tries, retry_seconds=ENV.retry_seconds)
+    if day and closed:
+        warming.note(day, outcomes, not_begun=len(tries) - len(begun))
     if any(outcome.result == Result.UNKNOWN for outcome in outcomes):
         deliveries.repeat_later(attempt, seconds=ENV.retry_seconds)
 

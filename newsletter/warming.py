@@ -7,18 +7,20 @@ under its lock. What is over the day's cap waits for the next one. After CEILING
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-from django.db.models import F
+from django.db.models import Exists, F, OuterRef, QuerySet
+from django.db.models.functions import Now
 from django.utils import timezone
 
-from newsletter.models import Dispatch, SendingDay
+from newsletter.models import Attempt, Batch, Dispatch, SendingDay
 from newsletter.settings import ENV
 from newsletter.transports import Outcome, Result
 
 FIRST_CAP, CEILING = 50, 100_000
 HIGH_SHARE = 0.05  # of refusals in a day: then the next is no larger
 IDLE = dt.timedelta(days=30)  # without mail, and providers have forgotten the domain
+LOOK = dt.timedelta(seconds=5)  # between two looks of a batch whose places others hold
 
 
 def lock_today(dispatch: Dispatch) -> SendingDay | None:
@@ -53,12 +55,20 @@ def take(day: SendingDay, claimed: int) -> None:
     SendingDay.objects.filter(pk=day.pk).update(taken=F("taken") + claimed)
 
 
-def note(day: SendingDay, outcomes: Iterable[Outcome], *, not_begun: int = 0) -> None:
+def hold(day: SendingDay) -> None:
+    """Lock `day` until the transaction ends: before any delivery, as those who claim do, so that no two wait for each
+    other."""
+    SendingDay.objects.select_for_update().filter(pk=day.pk).first()
+
+
+def note(day: SendingDay, outcomes: Sequence[Outcome], *, not_begun: int = 0) -> None:
     """Count what became of messages that were taken from `day`: accepted, or refused for good, whoever it was that was
-    refused; `not_begun` of them are given back, and so is what was not tried because the other side was away."""
-    outcomes = list(outcomes)
-    results = [outcome.result for outcome in outcomes]
-    given_back = not_begun + sum(outcome.result == Result.LATER and not outcome.tried for outcome in outcomes)
+    refused; `not_begun` of them are given back, and so is what was not tried.
+
+    Call it once for each attempt, in the transaction that closes it.
+    """
+    results = [outcome.result for outcome in outcomes if outcome.tried]
+    given_back = not_begun + len(outcomes) - len(results)
     accepted = results.count(Result.ACCEPTED)
     refused = results.count(Result.REFUSED) + results.count(Result.SENDER_REFUSED)
     SendingDay.objects.filter(pk=day.pk).update(
@@ -66,9 +76,16 @@ def note(day: SendingDay, outcomes: Iterable[Outcome], *, not_begun: int = 0) ->
     )
 
 
+def look_again(batch: Batch) -> Now | dt.datetime:
+    """When to look again for a batch that found no place left: tomorrow, but in a moment where another batch of its
+    sending domain is in the midst of a chunk, since what is not tried of that gives its places back."""
+    others = _in_the_midst(_domain(batch.dispatch)).exclude(pk=batch.pk)
+    return Now() + LOOK if others.exists() else tomorrow()  # type: ignore[return-value]
+
+
 def tomorrow() -> dt.datetime:
     """When the next day's mail may begin."""
-    return dt.datetime.combine(_today() + dt.timedelta(days=1), dt.time(), dt.UTC)
+    return _midnight(_today() + dt.timedelta(days=1))
 
 
 def reason(dispatch: Dispatch) -> str:
@@ -77,7 +94,7 @@ def reason(dispatch: Dispatch) -> str:
     if domain not in ENV.warm_up:
         return ""
     full = SendingDay.objects.filter(domain=domain, day=_today(), taken__gte=F("cap")).first()
-    if full is None:
+    if full is None or _in_the_midst(domain).exists():
         return ""
     return f"{domain} is being warmed up: the {full.cap:,} mails of today are sent, the rest goes on at 00:00 UTC."
 
@@ -96,8 +113,24 @@ def _cap(domain: str, today: dt.date) -> int | None:
     return FIRST_CAP if today - last.day > IDLE else cap
 
 
+def _in_the_midst(domain: str) -> QuerySet[Batch]:
+    """The batches of a sending domain that a worker holds with places of today in its hands."""
+    begun = Attempt.objects.filter(batch=OuterRef("pk"), finished_at=None, started_at__gte=_midnight(_today()))
+    return Batch.objects.filter(
+        Exists(begun),
+        leased_until__gt=Now(),
+        # No chunk is in the midst for long once its dispatch is paused, and these are few among all there ever were.
+        dispatch__status__in=(Dispatch.Status.SENDING, Dispatch.Status.PAUSED),
+        dispatch__newsletter__from_address__iendswith=f"@{domain}",
+    )
+
+
 def _domain(dispatch: Dispatch) -> str:
     return dispatch.newsletter.from_address.rpartition("@")[2].lower()
+
+
+def _midnight(day: dt.date) -> dt.datetime:
+    return dt.datetime.combine(day, dt.time(), dt.UTC)
 
 
 def _today() -> dt.date:

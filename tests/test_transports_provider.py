@@ -17,7 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from newsletter import tracking, transports
 from newsletter.settings import Environment
-from newsletter.transports import Result
+from newsletter.transports import Outcome, Result
 from newsletter.transports.provider import GIVE_UP_AFTER, PROVIDERS, ProviderTransport, problems
 from newsletter.transports.provider.mails import CARRIES_METADATA, FORWARDS_BOUNCES, SWITCHES_TRACKING
 from newsletter.transports.provider.merging import SYNTAX
@@ -30,6 +30,11 @@ SOON = 0.3  # seconds until these tests find a provider too slow
 def double() -> Iterator[Double]:
     with running() as made:
         yield made
+
+
+def tried(outcomes: list[Outcome]) -> int:
+    """How many were handed over."""
+    return sum(outcome.tried for outcome in outcomes)
 
 
 def postmark_takes(call: Call) -> tuple[int, dict[str, str], Any]:
@@ -163,7 +168,7 @@ def test_a_provider_that_asks_to_wait_is_obeyed_by_the_whole_chunk(postmark: Pro
     outcomes = hand_over(postmark, *map(make_reader, range(1, 6)))
     assert results(outcomes) == [Result.LATER] * 5
     assert {outcome.retry_after for outcome in outcomes} == {120.0}
-    assert len(double.calls) == 1
+    assert tried(outcomes) == len(double.calls) == 1
 
 
 @pytest.mark.parametrize(
@@ -212,6 +217,7 @@ def test_a_provider_that_cannot_be_reached_leaves_no_doubt(settings: Any) -> Non
         transport.close()
         assert results(outcomes) == [Result.LATER] * 7
         assert [outcome.reply.startswith("Not tried") for outcome in outcomes].count(False) == GIVE_UP_AFTER
+        assert tried(outcomes) == GIVE_UP_AFTER
 
 
 def test_a_provider_that_does_not_speak_tls_leaves_no_doubt(double: Double, settings: Any) -> None:
@@ -223,14 +229,16 @@ def test_a_provider_that_does_not_speak_tls_leaves_no_doubt(double: Double, sett
 
 
 def test_nothing_is_called_after_the_deadline(mailgun: ProviderTransport, double: Double) -> None:
-    assert results(hand_over(mailgun, seconds=0)) == [Result.LATER]
-    assert double.calls == []
+    outcomes = hand_over(mailgun, seconds=0)
+    assert results(outcomes) == [Result.LATER]
+    assert tried(outcomes) == len(double.calls) == 0
 
 
 def test_once_the_sender_is_refused_nobody_else_is_tried(postmark: ProviderTransport, double: Double) -> None:
     double.answer = lambda call: (401, {}, {"message": "Forbidden"})
-    assert results(hand_over(postmark, *map(make_reader, range(1, 6)))) == [Result.SENDER_REFUSED] * 5
-    assert len(double.calls) == 1
+    outcomes = hand_over(postmark, *map(make_reader, range(1, 6)))
+    assert results(outcomes) == [Result.SENDER_REFUSED] * 5
+    assert tried(outcomes) == len(double.calls) == 1
 
 
 def test_one_reader_who_is_refused_is_refused_alone(postmark: ProviderTransport, double: Double) -> None:
@@ -242,6 +250,7 @@ def test_one_reader_who_is_refused_is_refused_alone(postmark: ProviderTransport,
     double.answer = answer
     outcomes = hand_over(postmark, make_reader(1), make_reader(2), make_reader(3), make_reader(4, "no address"))
     assert results(outcomes) == [Result.ACCEPTED, Result.REFUSED, Result.ACCEPTED, Result.REFUSED]
+    assert tried(outcomes) == len(double.calls) == 3
 
 
 @pytest.mark.parametrize(

@@ -237,8 +237,9 @@ def test_a_demand_to_sign_in_is_about_the_sender_at_whatever_step(sinks: Sinks, 
 
 def test_once_the_sender_is_refused_nobody_else_is_tried(sinks: Sinks) -> None:
     sink = sinks(answers={"MAIL": "550 5.7.1 go away"})
-    hand_over(sink, *(f"reader{number}@example.org" for number in range(20)))
+    outcomes = hand_over(sink, *(f"reader{number}@example.org" for number in range(20)))
     assert sum(command.startswith("MAIL") for session in sink.sessions for command in session.commands) == 1
+    assert [outcome.tried for outcome in outcomes].count(True) == 1
 
 
 def test_an_empty_message_is_never_delivered_where_data_is_taken_without_a_recipient(sinks: Sinks) -> None:
@@ -334,6 +335,7 @@ def test_a_non_ascii_local_part_needs_smtputf8(sinks: Sinks, extensions: list[st
     assert len(asked) == (1 if supported else 0), "only the reader who needs it asks for it"
     if not supported:
         assert "not supported by this route" in outcomes[0].reply
+    assert [outcome.tried for outcome in outcomes] == [supported, True]
 
 
 def test_a_relay_without_ehlo_is_greeted_with_helo(sinks: Sinks) -> None:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import time_machine
 from django.db import transaction
+from django.db.models import Sum
+from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from newsletter import scheduling, sending, stats, warming
-from newsletter.models import Batch, Delivery, Dispatch, SendingDay
+from newsletter import deliveries, scheduling, sending, stats, warming
+from newsletter.models import Attempt, Batch, Delivery, Dispatch, Newsletter, SendingDay
 from newsletter.settings import ENV
 from newsletter.transports import Outcome, Result
 from tests.making import make_dispatch, make_newsletter, make_subscriber
+from tests.sending import send, sinking, use
 from tests.smtp_sink import SmtpSink
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -124,14 +130,8 @@ def test_nothing_is_capped_before_the_first_day_nor_for_another_domain() -> None
 
 @pytest.fixture
 def sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpSink]:
-    with SmtpSink() as running:
-        monkeypatch.setitem(ENV.__dict__, "smtp_url", running.url)
-        if hasattr(sending._local, "transport"):
-            sending._local.transport.close()
-            del sending._local.transport
+    with sinking(monkeypatch) as running:
         yield running
-        sending._local.transport.close()
-        del sending._local.transport
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_over_the_cap_waits_for_tomorrow(sink: SmtpSink) -> None:
     dispatch = make_dispatch(make_newsletter(), readers=5)
     assert warming.reason(dispatch) == ""
-    sending.send_batch(Batch.objects.get(dispatch=dispatch))
+    send(dispatch)
     assert len(sink.messages()) == 3
     assert list(Delivery.objects.filter(status="queued").values_list("tries", flat=True)) == [0, 0]
     assert Batch.objects.get().due_at == warming.tomorrow()
@@ -160,7 +160,7 @@ def test_the_report_and_the_page_say_why_the_rest_waits(sink: SmtpSink, admin_cl
     dispatch = make_dispatch(make_newsletter(), readers=4)
     page = reverse("admin:newsletter_dispatch_change", args=[dispatch.pk])
     assert "being warmed up" not in admin_client.get(page).content.decode()
-    sending.send_batch(Batch.objects.get(dispatch=dispatch))
+    send(dispatch)
     assert "being warmed up" in admin_client.get(page).content.decode()
     assert stats.count(dispatch)["waits_for"] == warming.reason(dispatch)
 
@@ -170,16 +170,16 @@ def test_two_dispatches_of_one_domain_share_its_cap(sink: SmtpSink) -> None:
     weekly = make_newsletter()
     daily = make_newsletter(slug="daily", from_address=f"daily@{DOMAIN.upper()}")
     for dispatch in (make_dispatch(weekly, readers=2), make_dispatch(daily, readers=2)):
-        sending.send_batch(Batch.objects.get(dispatch=dispatch))
+        send(dispatch)
     assert len(sink.messages()) == 3
 
 
 @pytest.mark.usefixtures("started")
 def test_a_single_message_counts_and_never_waits(sink: SmtpSink) -> None:
     weekly = make_newsletter()
-    sending.send_batch(Batch.objects.get(dispatch=make_dispatch(weekly, readers=5)))
+    send(make_dispatch(weekly, readers=5))
     single = scheduling.send_single(make_subscriber(), weekly, subject="Confirm", body="Here it is.")
-    sending.send_batch(Batch.objects.get(dispatch=single))
+    send(single)
     assert len(sink.messages()) == 4
     assert SendingDay.objects.get().taken == 4
 
@@ -188,6 +188,142 @@ def test_a_single_message_counts_and_never_waits(sink: SmtpSink) -> None:
 def test_what_a_rate_keeps_back_is_not_taken_from_the_day(sink: SmtpSink, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ENV.__dict__, "domain_rates", {"readers.example": 0.01})
     dispatch = make_dispatch(make_newsletter(), readers=2)
-    sending.send_batch(Batch.objects.get(dispatch=dispatch))
+    send(dispatch)
     assert len(sink.messages()) == 1
     assert SendingDay.objects.get().taken == 1
+
+
+@pytest.fixture
+def in_the_midst(sink: SmtpSink) -> Attempt:
+    """A batch that a worker is sending, all places of the day in its hands."""
+    busy = make_dispatch(make_newsletter(slug="busy"), readers=3).batches.get()
+    Batch.objects.filter(pk=busy.pk).update(lease_token=uuid.uuid4(), leased_until=Now() + dt.timedelta(minutes=1))
+    with transaction.atomic():
+        day = warming.lock_today(busy.dispatch)
+        assert day
+        warming.take(day, day.cap)
+    return Attempt.objects.create(batch=busy, worker="w", transport="smtp", idempotency_key=uuid.uuid4())
+
+
+@pytest.mark.usefixtures("started")
+def test_who_finds_the_places_in_the_hands_of_another_batch_looks_again_in_a_moment(
+    sink: SmtpSink, in_the_midst: Attempt
+) -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=1)
+    send(dispatch)
+    due_at = dispatch.batches.get().due_at
+    assert due_at
+    assert timezone.now() < due_at <= timezone.now() + warming.LOOK
+    assert warming.reason(dispatch) == ""
+    assert sink.messages() == []
+
+
+@pytest.mark.usefixtures("started")
+@pytest.mark.parametrize(
+    "over",
+    [
+        lambda _: Attempt.objects.update(finished_at=Now()),
+        lambda _: Attempt.objects.update(started_at=Now() - dt.timedelta(days=1)),
+        lambda attempt: Batch.objects.filter(pk=attempt.batch_id).update(leased_until=Now()),
+        lambda attempt: Batch.objects.filter(pk=attempt.batch_id).update(lease_token=None, leased_until=None),
+        lambda _: Newsletter.objects.filter(slug="busy").update(from_address=f"desk@other-{DOMAIN}"),
+    ],
+    ids=["answered", "of yesterday", "lease over", "given back", "of another domain"],
+)
+def test_places_that_nobody_can_give_back_are_waited_for_until_tomorrow(
+    sink: SmtpSink, in_the_midst: Attempt, over: Callable[[Attempt], object]
+) -> None:
+    over(in_the_midst)
+    dispatch = make_dispatch(make_newsletter(), readers=1)
+    send(dispatch)
+    assert dispatch.batches.get().due_at == warming.tomorrow()
+    assert "the 3 mails of today are sent" in warming.reason(dispatch)
+
+
+@pytest.mark.usefixtures("started")
+def test_a_batch_does_not_wait_for_places_in_its_own_hands(sink: SmtpSink) -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=5)
+    batch = dispatch.batches.get()
+    Attempt.objects.create(batch=batch, worker="killed", transport="smtp", idempotency_key=uuid.uuid4())
+    send(dispatch)
+    assert dispatch.batches.get().due_at == warming.tomorrow()
+
+
+@pytest.mark.usefixtures("started")
+def test_a_sign_in_that_is_refused_takes_no_place_of_the_day_and_refuses_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=3)
+    with sinking(monkeypatch, credentials=("user", "right")) as sink:
+        use(monkeypatch, sink.url.replace("//", "//user:wrong@"))
+        assert "535" in send(dispatch).stop
+    assert set(dispatch.deliveries.values_list("status", "tries")) == {("queued", 0)}
+    day = SendingDay.objects.get()
+    assert (day.taken, day.accepted, day.refused) == (0, 0, 0)
+
+
+@pytest.mark.usefixtures("started")
+def test_only_the_one_whose_sender_was_refused_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=3)
+    with sinking(monkeypatch, answers={"MAIL": "550 5.7.1 go away"}):
+        assert "go away" in send(dispatch).stop
+    assert sorted(dispatch.deliveries.values_list("status", "tries")) == [("queued", 0), ("queued", 0), ("queued", 1)]
+    day = SendingDay.objects.get()
+    assert (day.taken, day.accepted, day.refused) == (1, 0, 1)
+
+
+BECAME = st.sampled_from(
+    [
+        (Result.ACCEPTED, True),
+        (Result.REFUSED, True),
+        (Result.REFUSED, False),
+        (Result.SENDER_REFUSED, True),
+        (Result.SENDER_REFUSED, False),
+        (Result.LATER, True),
+        (Result.LATER, False),
+        (Result.UNKNOWN, True),
+        None,  # never given to the transport
+    ]
+)
+
+
+@st.composite
+def chunks_and_notes(draw: st.DrawFn) -> tuple[list[list[tuple[Result, bool] | None]], list[int]]:
+    """What became of each message of each chunk, and in which order the chunks were noted, each once or more often."""
+    chunks = draw(st.lists(st.lists(BECAME, min_size=1, max_size=5), min_size=1, max_size=4))
+    again = draw(st.lists(st.sampled_from(range(len(chunks))), max_size=4))
+    return chunks, draw(st.permutations([*range(len(chunks)), *again]))
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(chunks_and_notes())
+def test_the_places_used_are_the_tries_that_happened_however_often_and_in_whatever_order_they_are_noted(
+    monkeypatch: pytest.MonkeyPatch, drawn: tuple[list[list[tuple[Result, bool] | None]], list[int]]
+) -> None:
+    chunks, order = drawn
+    monkeypatch.setitem(ENV.__dict__, "warm_up", {DOMAIN: timezone.now().date()})
+    SendingDay.objects.all().delete()
+    number = Newsletter.objects.count()
+    dispatch = make_dispatch(make_newsletter(slug=f"weekly-{number}"), readers=sum(map(len, chunks)))
+    batch = dispatch.batches.get()
+    lease = sending._take_lease(batch)
+    assert lease
+    noted = []
+    for chunk in chunks:
+        with transaction.atomic():
+            day = warming.lock_today(dispatch)
+            assert day
+            attempt = Attempt.objects.create(batch=batch, worker="w", transport="smtp", idempotency_key=uuid.uuid4())
+            rows = deliveries.claim(batch, attempt=attempt, limit=len(chunk))
+            warming.take(day, len(rows))
+        went = [(row.pk, became) for row, became in zip(rows, chunk, strict=True) if became]
+        outcomes = [Outcome(pk, result, "", tried=tried) for pk, (result, tried) in went]
+        noted.append((attempt, day, outcomes, {pk for pk, _ in went}, {row.pk: row.tries for row in rows}))
+    for which in order:
+        sending._note(*noted[which])
+    tried = [became[0] for chunk in chunks for became in chunk if became and became[1]]
+    day = SendingDay.objects.get()
+    assert (day.taken, day.accepted) == (len(tried), tried.count(Result.ACCEPTED))
+    assert day.refused == tried.count(Result.REFUSED) + tried.count(Result.SENDER_REFUSED)
+    waiting = dispatch.deliveries.filter(status="queued").aggregate(tries=Sum("tries"))["tries"] or 0
+    assert waiting == tried.count(Result.LATER) + tried.count(Result.SENDER_REFUSED)

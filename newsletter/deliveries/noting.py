@@ -27,9 +27,9 @@ OPEN = (Status.SENDING, Status.UNCONFIRMED)
 TAKEN_FROM = (*OPEN, Status.QUEUED, Status.FAILED)
 
 
-def note(attempt: Attempt, outcomes: Sequence[Outcome], *, tries: Mapping[int, int], retry_seconds: float) -> None:
+def note(attempt: Attempt, outcomes: Sequence[Outcome], *, tries: Mapping[int, int], retry_seconds: float) -> bool:
     """Write down what became of the deliveries of `attempt`: UPDATEs that require that attempt, one for all accepted
-    together and one for each other outcome.
+    together and one for each other outcome. Whether this closed it: not where that was done before.
 
     `tries` says how often each delivery (by id) was tried, this time included. A late answer settles an UNCONFIRMED row
     of its own attempt. Safe to repeat. Raises django.db.Error while the database cannot be reached: the caller keeps
@@ -42,7 +42,8 @@ def note(attempt: Attempt, outcomes: Sequence[Outcome], *, tries: Mapping[int, i
             if outcome.result != Result.ACCEPTED:
                 row = Delivery.objects.filter(pk=outcome.delivery_id, attempt=attempt, status__in=OPEN)
                 row.update(**_fields(outcome, tries[outcome.delivery_id], retry_seconds))
-        Attempt.objects.filter(pk=attempt.pk).update(accepted=len(accepted), finished_at=Now())
+        still_open = Attempt.objects.filter(pk=attempt.pk, finished_at=None)
+        return still_open.update(accepted=len(accepted), finished_at=Now()) == 1
 
 
 def note_accepted(attempt: Attempt, accepted: Sequence[Outcome]) -> None:
@@ -87,7 +88,7 @@ def _fields(outcome: Outcome, tries: int, retry_seconds: float) -> dict[str, Any
             change = {"status": doubt_or_failure()}
         case Result.SENDER_REFUSED:
             # Nobody's mail would go, so it is no fault of this delivery: it waits while the dispatch is paused.
-            change = {"status": Status.QUEUED}
+            change = {"status": Status.QUEUED, "tries": F("tries") - int(not outcome.tried)}
         case Result.LATER:
             # A relay that could not be asked is no fault of the message, which waits as long as the relay rests.
             own = back_off(tries, retry_seconds) if outcome.tried else 0

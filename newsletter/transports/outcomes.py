@@ -30,7 +30,8 @@ class Outcome:
 
     `reply` is what the other side said, made by `one_line`; `provider_id` the provider's own id of the message or "";
     `retry_after` the seconds to wait before another try, where the other side asks for it or could not be reached.
-    `tried` is False where LATER is about the other side and not this message, which should then lose no try by it.
+    `tried` is False where nothing of this message was handed over: what it waits for is the other side, so it loses no
+    try by LATER or SENDER_REFUSED, and it takes no place in a day's plan.
     """
 
     delivery_id: int

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from anymail.exceptions import AnymailError, AnymailRecipientsRefused  # type: ignore[import-untyped]
@@ -46,8 +47,7 @@ class ProviderTransport:
         deadline: float,
         idempotency_key: uuid.UUID | None = None,
     ) -> None:
-        """See `transports.Transport.hand_over`. Each call has a key of its own, made of `idempotency_key` and the
-        deliveries it carries, so that the same chunk makes the same calls again."""
+        """See `transports.Transport.hand_over`."""
         for compiled, readers in mail:
             into += self._hand_over(compiled, sender, readers, deadline, idempotency_key)
 
@@ -128,7 +128,7 @@ class ProviderTransport:
                 self._backend.session.headers["Idempotency-Key"] = str(key)
             self._backend.send_messages([mail])
         except ImproperlyConfigured as error:
-            return Answer(Result.SENDER_REFUSED, answers.first_line(error))
+            return Answer(Result.SENDER_REFUSED, answers.first_line(error), tried=False)
         except AnymailRecipientsRefused:
             pass  # its status says the same
         except AnymailError as error:
@@ -149,7 +149,7 @@ class _Plan:
                 self.headers[reader.delivery_id] = mails.own_headers(sender, reader)
                 able.append(reader)
             except ValueError as error:  # no address, or no link to unsubscribe
-                self.refused[reader.delivery_id] = Answer(Result.REFUSED, str(error))
+                self.refused[reader.delivery_id] = Answer(Result.REFUSED, str(error), tried=False)
         self.merged = merging.Merged(name, compiled, able) if name in merging.BATCHES and len(able) > 1 else None
         self.groups: list[list[Reader]] = [[reader] for reader in able]
         if self.merged:
@@ -170,15 +170,15 @@ class _Plan:
 def _why_not(calls: Sequence[Sequence[Answer]], deadline: float) -> Answer | None:
     """Why no further call should be made after `calls`, if so."""
     if time.monotonic() >= deadline:
-        return Answer(Result.LATER, "The lease ran out before this message could leave.")
+        return Answer(Result.LATER, "The lease ran out before this message could leave.", tried=False)
     if not calls:
         return None
     last = calls[-1][-1]
     if last.result == Result.SENDER_REFUSED or last.retry_after is not None:
-        return last  # the others would be told the same
+        return replace(last, tried=False)  # the others would be told the same
     failed = [all(answer.result in {Result.LATER, Result.UNKNOWN} for answer in call) for call in calls]
     if len(failed) >= GIVE_UP_AFTER and all(failed[-GIVE_UP_AFTER:]):
-        return Answer(Result.LATER, f"Not tried: the provider failed {GIVE_UP_AFTER} times running.")
+        return Answer(Result.LATER, f"Not tried: the provider failed {GIVE_UP_AFTER} times running.", tried=False)
     return None
 
 
@@ -190,7 +190,7 @@ def _outcomes(readers: Sequence[Reader], found: dict[int, Answer]) -> Iterator[O
             reply = accepted.get(answer.reply) or accepted.setdefault(answer.reply, one_line(answer.reply))
         else:
             reply = one_line(answer.reply, reader.address)
-        yield Outcome(reader.delivery_id, answer.result, reply, answer.provider_id, answer.retry_after)
+        yield Outcome(reader.delivery_id, answer.result, reply, answer.provider_id, answer.retry_after, answer.tried)
 
 
 def problems(name: str) -> list[str]:

@@ -48,12 +48,14 @@ _SES_NOT_NOW = frozenset({"TooManyRequestsException", "LimitExceededException", 
 
 @dataclass(frozen=True)
 class Answer:
-    """The result, what was said, the provider's id of the message, and the seconds it asks to wait."""
+    """The result, what was said, the provider's id of the message, and the seconds it asks to wait; `tried` is False
+    where no call was made."""
 
     result: Result
     reply: str
     provider_id: str = ""
     retry_after: float | None = None
+    tried: bool = True
 
 
 def of_status(status: AnymailStatus, addresses: Sequence[str]) -> list[Answer]:
@@ -81,7 +83,8 @@ def of_status(status: AnymailStatus, addresses: Sequence[str]) -> list[Answer]:
 def of_error(error: AnymailError) -> Answer:
     """What an error means: whether the call was made, and who is to blame."""
     if isinstance(error, (AnymailInvalidAddress, AnymailUnsupportedFeature)):
-        return Answer(Result.REFUSED, f"The address or message is not supported by this route: {first_line(error)}")
+        reply = f"The address or message is not supported by this route: {first_line(error)}"
+        return Answer(Result.REFUSED, reply, tried=False)
     response = getattr(error, "response", None)
     if isinstance(response, requests.Response):
         return _of_response(response, error)
@@ -89,7 +92,7 @@ def of_error(error: AnymailError) -> Answer:
         return _of_network(error)
     if isinstance(error, AnymailAPIError):
         return _of_ses(error, response)
-    return Answer(Result.SENDER_REFUSED, first_line(error))  # the call could not be put together
+    return Answer(Result.SENDER_REFUSED, first_line(error), tried=False)  # the call could not be put together
 
 
 def first_line(error: BaseException) -> str:

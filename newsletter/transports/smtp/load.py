@@ -93,12 +93,13 @@ class Load:
         while self.waiting and self._stop is None:
             message = self.waiting.popleft()
             if not utf8 and not message.reader.address.isascii():
-                self.settle(message, Result.REFUSED, "The address is not supported by this route: it needs SMTPUTF8.")
+                reply = "The address is not supported by this route: it needs SMTPUTF8."
+                self.settle(message, Result.REFUSED, reply, tried=False)
                 continue
             try:
                 message.octets = message.octets or self._make(message.compiled, message.reader)
             except ValueError as error:
-                self.settle(message, Result.REFUSED, str(error))
+                self.settle(message, Result.REFUSED, str(error), tried=False)
                 continue
             return message
         return None
