@@ -1,4 +1,4 @@
-"""Who would get a dispatch: counts, and the snapshot that freezes readers into deliveries and batches.
+"""Who gets a dispatch: the snapshot that freezes readers into deliveries and batches.
 
 Whether a reader may be written to is `subscribers.models.exclusion`'s rule; which section they see is the gate's. Here
 they are only listed, with the profile that the gate will be asked about.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import Case, Count, F, QuerySet, Value, When
+from django.db.models import Case, F, QuerySet, Value, When
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -45,12 +45,6 @@ def candidates(newsletter: Newsletter) -> QuerySet[Subscription, Any]:
         )
         .values_list("subscriber_id", "exclusion", "muted", "text_only", "reader_tracking")
     )
-
-
-def exclusions(newsletter: Newsletter) -> dict[str, int]:
-    """How many would be left out now, by reason; under "" how many would get mail."""
-    rows = Subscription.objects.filter(newsletter=newsletter).annotate(exclusion=exclusion())
-    return dict(rows.values_list("exclusion").annotate(count=Count("pk")).order_by("exclusion"))
 
 
 def snapshot(dispatch: Dispatch, *, batch_size: int) -> bool:
