@@ -44,8 +44,8 @@ class Transport(Protocol):
 
         Each is put there as soon as it is known, so that it stays where the call is cut short.
         `deadline` is on the clock of `time.monotonic`: no message begins to leave after it; the rest is LATER.
-        Where the other side keeps keys against doing the same twice, it is told those that follow from
-        `idempotency_key` and the readers; SMTP has none.
+        Where the other side keeps keys against doing the same twice, each call has one of its own, which follows from
+        `idempotency_key` and the readers it carries: the same chunk makes the same calls again. SMTP has none.
         """
 
     def rests(self) -> float:
