@@ -29,7 +29,7 @@ SMALL = (
     "disk-full",
     "rung-often",
 )
-SECONDS = 300.0  # for the small run on a machine that is busy with other things
+SECONDS = 600.0  # for the small run on a machine that is busy with other things
 
 
 def judge(**changes: object) -> Verdict:
