@@ -276,6 +276,7 @@ UNFOLD = {
     "SITE_HEADER": "Masthead",
     "SITE_SYMBOL": "stacked_email",
     "SITE_URL": "/",
+    "STYLES": ["newsletter.admin.site.style"],
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "newsletter.admin.site.icon"}],
     "BORDER_RADIUS": "6px",
     "ENVIRONMENT": "newsletter.admin.site.environment",

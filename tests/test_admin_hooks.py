@@ -201,3 +201,21 @@ def test_an_editor_makes_a_hook_tries_it_and_reads_the_answer(
         look("rotate")
         assert watched.complaints == []
         assert watched.foreign(site) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_page_of_a_call_shows_by_itself_what_was_answered(chromium: str, start: Start) -> None:
+    staff = Client()
+    staff.force_login(User.objects.create_superuser("ada"))
+    call = occurring.try_out(make_hook())
+    address = serve(start)
+    with chromium_at(chromium) as browser:
+        watched = Watched(browser)
+        watched.context.add_cookies([{"name": "sessionid", "value": staff.cookies["sessionid"].value, "url": address}])
+        watched.page.goto(address + reverse("admin:newsletter_call_change", args=[call.pk]))
+        expect(watched.page.get_by_text("It goes out as soon as it is its turn.")).to_be_visible()
+        Call.objects.update(
+            status=Call.Status.ACCEPTED, number=1, tries=1, tried_at=Now(), status_code=200, answer="ok"
+        )
+        expect(watched.page.get_by_role("heading", name="What was answered")).to_be_visible()
+        watched.close()

@@ -19,6 +19,7 @@ from newsletter import counting
 
 __all__ = [
     "BoundedPaginator",
+    "ChangeList",
     "CheckboxSelectMultiple",
     "ColourInput",
     "KeysetChangeList",
@@ -28,7 +29,6 @@ __all__ = [
     "StackedInline",
     "TabularInline",
     "TextInput",
-    "ThemedChangeList",
     "UserChangeForm",
     "UserCreationForm",
 ]
@@ -62,13 +62,30 @@ else:
     class ThemedTabularInline(theme.TabularInline, Generic[Row, Parent]): ...
 
 
-class ModelAdmin(ThemedModelAdmin[Row]):
-    """A model's pages. Nothing is counted per filter, and unsaved changes are not left by accident."""
+class ChangeList(ThemedChangeList):
+    """A list with the number of its rows below it, and not beside its title as well."""
 
+    def get_results(self, request: HttpRequest) -> None:
+        """The rows of this page."""
+        super().get_results(request)
+        self.full_result_count = self.result_count
+
+
+class ModelAdmin(ThemedModelAdmin[Row]):
+    """A model's pages. Nothing is counted per filter, and unsaved changes are not left by accident.
+
+    `nothing_yet` is what an empty list says: what will stand there, and how it comes there.
+    """
+
+    nothing_yet = ""
     show_facets = ShowFacets.NEVER
     show_full_result_count = False
     list_per_page = 50
     warn_unsaved_form = True
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ThemedChangeList]:
+        """The list that says once how many rows it has."""
+        return ChangeList
 
 
 class StackedInline(ThemedStackedInline[Row, Parent]):
@@ -81,6 +98,16 @@ class TabularInline(ThemedTabularInline[Row, Parent]):
     """Rows of another model below a form, as a table. `ordering_field` makes them draggable."""
 
     extra = 0
+    hide_title = True  # its columns say it
+
+    def get_formset(self, request: HttpRequest, obj: Parent | None = None, **kwargs: Any) -> Any:
+        """A formset whose fields have names of their own: a column's title is none to whoever hears the page."""
+        formset = super().get_formset(request, obj, **kwargs)
+        for field in formset.form.base_fields.values():
+            if field.label:
+                widget: Any = getattr(field.widget, "widget", field.widget)  # within what adds to it
+                widget.attrs.setdefault("aria-label", field.label)
+        return formset
 
 
 class BoundedPaginator(Paginator):  # type: ignore[type-arg]

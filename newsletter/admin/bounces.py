@@ -61,10 +61,10 @@ class BounceAdmin(base.LargeModelAdmin[Bounce]):
     list_display = ("at", "verdict_badge", "reason", "domain", "newsletter", "way")
     list_filter = ("newsletter", VerdictFilter, ReasonFilter)
     list_select_related = ("newsletter", "subscriber")
-    list_before_template = "admin/newsletter/bounces_above.html"
-
-    class Media:
-        css = {"all": ("admin/masthead/desk.css",)}
+    nothing_yet = (
+        "Nothing has come back. Bounces and complaints stand here as soon as a mail server, your provider or the "
+        "mailbox for bounces tells of them."
+    )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Bounce]:
         """Of all events those with a verdict."""

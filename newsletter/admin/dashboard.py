@@ -62,7 +62,7 @@ class Glance:
     def returned(self) -> str:
         """What came back of the last issue, by verdict, in words."""
         return ", ".join(
-            f"{self.came_back[verdict]:,} {verdict.label}"
+            feedback.Group(verdict, self.came_back[verdict]).counted
             for verdict in reversed(Delivery.Verdict)
             if verdict in self.came_back
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
+from django.apps import apps
 from django.conf import settings
 from django.contrib import admin
 from django.http import HttpRequest
@@ -82,6 +83,11 @@ def icon(request: HttpRequest) -> str:
     return static("pages/icon.svg")
 
 
+def style(request: HttpRequest) -> str:
+    """The path of our own styles, on every page."""
+    return static("admin/masthead/desk.css")
+
+
 def _list_of(model: str) -> str:
     """The path of the list of `model`; empty where the admin has no page for it."""
     try:
@@ -91,5 +97,7 @@ def _list_of(model: str) -> str:
 
 
 def arrange() -> None:
-    """What holds for every list: rows are deleted one by one, where what goes with them is said first."""
+    """What holds for every list: rows are deleted one by one, where what goes with them is said first. The way to the
+    pages of Django's own accounts begins as the sidebar has it."""
     admin.site.disable_action("delete_selected")
+    apps.get_app_config("auth").verbose_name = "Site"

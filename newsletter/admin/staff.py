@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 from django.contrib.auth import admin as auth
@@ -33,6 +33,22 @@ class UserAdmin(ThemedUserAdmin[User]):
     form = base.UserChangeForm  # type: ignore[assignment]
     add_form = base.UserCreationForm
     change_password_form = base.PasswordChangeForm
+    list_display = ("username", "email", "first_name", "last_name", "is_superuser", "is_active")
+    list_filter = ("groups", "is_superuser", "is_active")
+    filter_horizontal = ()
+    readonly_fields = ("last_login", "date_joined")
+    fieldsets = (
+        (None, {"fields": ("username", "password", "first_name", "last_name", "email")}),
+        ("What they may do", {"fields": ("is_active", "is_staff", "groups", "is_superuser")}),
+        ("When", {"fields": ("last_login", "date_joined")}),
+    )
+
+    def formfield_for_manytomany(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        """Roles to tick. What somebody may do stands in roles alone."""
+        field = super().formfield_for_manytomany(db_field, request, widget=base.CheckboxSelectMultiple(), **kwargs)
+        if field is not None:
+            field.label, field.help_text = "Roles", ""
+        return field
 
 
 @admin.register(Group)
@@ -40,6 +56,14 @@ class GroupAdmin(ThemedGroupAdmin):
     """Roles and what each may do. Those of `newsletter.roles` are to be looked at: they are set at every migration."""
 
     fields = ("name", "permissions")
+    filter_horizontal = ()
+
+    def formfield_for_manytomany(self, db_field: Any, request: Any = None, **kwargs: Any) -> Any:
+        """Permissions to tick."""
+        field = super().formfield_for_manytomany(db_field, request, widget=base.CheckboxSelectMultiple(), **kwargs)
+        if field is not None:
+            field.help_text = ""
+        return field
 
     def get_fields(self, request: HttpRequest, obj: Group | None = None) -> tuple[str, ...]:
         """For a role that is only looked at, its permissions as a list."""

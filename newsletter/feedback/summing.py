@@ -58,6 +58,11 @@ class Group:
         return MEANINGS[self.verdict][0]
 
     @property
+    def counted(self) -> str:
+        """`2 hard bounces`."""
+        return f"{self.readers:,} {self.verdict.label if self.readers == 1 else self.title.lower()}"
+
+    @property
     def meaning(self) -> str:
         """What follows from it."""
         return MEANINGS[self.verdict][1]

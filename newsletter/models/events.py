@@ -73,7 +73,7 @@ class Event(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.kind} at {self.at}"
+        return f"{self.kind} on {self.at.day} {self.at:%B %Y, %H:%M %Z}"
 
 
 class Bounce(Event):

@@ -171,15 +171,13 @@ class SubscriberAdmin(footprints.NamelessLog[Subscriber], base.LargeModelAdmin[S
     list_display = ("address", "name", "tier", "created_at")
     search_fields = ("address_key", "name")
     search_help_text = finding.HELP
+    nothing_yet = "Readers come by the form on a newsletter’s page, by an import, or one by one from here."
     fields = ("address", "name", "text_only", "tracking", "created_at")
     readonly_fields = ("created_at",)
     inlines = (SubscriptionInline, MembershipInline, ConsentRecordInline)
     actions = [act.as_action() for act in ACTS]
     change_form_outer_before_template = "admin/subscribers/above.html"
     delete_confirmation_template = "admin/subscribers/delete.html"
-
-    class Media:
-        css = {"all": ("admin/masthead/desk.css",)}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Subscriber]:
         """With the name of the highest tier that each holds now."""
@@ -191,6 +189,10 @@ class SubscriberAdmin(footprints.NamelessLog[Subscriber], base.LargeModelAdmin[S
     ) -> tuple[QuerySet[Subscriber], bool]:
         """The people with that address, or whose name begins so."""
         return (finding.people(search_term, queryset) if search_term else queryset), False
+
+    def get_fields(self, request: HttpRequest, obj: Subscriber | None = None) -> tuple[str, ...]:
+        """Since when a person is here, once they are."""
+        return self.fields if obj else self.fields[:-1]
 
     def get_inlines(self, request: HttpRequest, obj: Subscriber | None) -> Any:
         """A person who is not here yet has no history."""

@@ -51,6 +51,7 @@ class SubscriptionAdmin(footprints.NamelessLog[Subscription], base.LargeModelAdm
     list_select_related = ("subscriber", "newsletter")
     search_fields = ("subscriber__address_key",)
     search_help_text = finding.HELP
+    nothing_yet = "Who reads which newsletter stands here."
     fields = ("subscriber", "newsletter", "status", "paused_until", "muted_names", "created_at", "changed_at")
     readonly_fields = fields
     actions = [act.as_action() for act in ACTS]

@@ -44,6 +44,9 @@ class SuppressionAdmin(footprints.NamelessLog[Suppression], base.LargeModelAdmin
     list_select_related = ("newsletter",)
     search_fields = ("fingerprint",)
     search_help_text = "A whole address"
+    nothing_yet = (
+        "Addresses that are never written to stand here: because mail bounced, by a complaint, or by your word."
+    )
     delete_confirmation_template = "admin/subscribers/delete.html"
 
     def get_search_results(
@@ -119,6 +122,7 @@ class ConsentRecordAdmin(base.LargeModelAdmin[ConsentRecord]):
     list_select_related = ("subscriber", "newsletter")
     search_fields = ("subscriber__address_key",)
     search_help_text = finding.HELP
+    nothing_yet = "What readers agree to and withdraw is written down here."
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[ConsentRecord], search_term: str

@@ -22,6 +22,7 @@ class TierAdmin(base.ModelAdmin[Tier]):
     list_display = ("name", "level", "slug")
     search_fields = ("name",)
     ordering = ("level",)
+    nothing_yet = "A tier says which sections a reader sees. The first newsletter brings the usual ones."
     prepopulated_fields = {"slug": ("name",)}
     delete_confirmation_template = "admin/subscribers/delete.html"
 
@@ -56,6 +57,7 @@ class MembershipAdmin(footprints.NamelessLog[Membership], base.LargeModelAdmin[M
     autocomplete_fields = ("subscriber",)
     search_fields = ("subscriber__address_key",)
     search_help_text = finding.HELP
+    nothing_yet = "A membership gives a reader a tier, for a time or for good."
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Membership], search_term: str

@@ -38,6 +38,9 @@ class DispatchAdmin(base.ModelAdmin[Dispatch]):
     search_fields = ("issue__title",)
     ordering = ("-pk",)
     paginator = base.BoundedPaginator
+    nothing_yet = (
+        "An issue that is scheduled or sent gets its dispatch here: how far it is, who got it, what came of it."
+    )
 
     @admin.display(description="State", ordering="status")
     def state(self, dispatch: Dispatch) -> str:
@@ -105,7 +108,6 @@ class DispatchAdmin(base.ModelAdmin[Dispatch]):
             "state": listing.state_of(dispatch, percent=live["percent"]),
             "live": live,
             "live_address": reverse("admin:newsletter_dispatch_live", args=[dispatch.pk]),
-            "undo": progress.can_be_undone(dispatch),
             "starts": scheduling.when(dispatch),
             "report": numbers,
             **_returned(request, dispatch),

@@ -36,6 +36,12 @@ class HookForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = Hook
         fields = ("name", "url", "newsletter", "kinds", "enabled")
+        help_texts = {"newsletter": "", "name": "What you call it."}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "newsletter" in self.fields:
+            self.fields["newsletter"].empty_label = "The whole site"  # type: ignore[attr-defined]
 
     def clean_url(self) -> str:
         """A URL that may be called, as things are now; it is looked at again at every call."""
@@ -70,11 +76,9 @@ class HookAdmin(base.ModelAdmin[Hook]):
     list_select_related = ("newsletter",)
     search_fields = ("name",)
     ordering = ("name",)
+    nothing_yet = "A webhook tells another system of yours, as it happens, who subscribed, left or changed tier."
 
-    class Media:
-        css = {"all": ("admin/masthead/desk.css",)}
-
-    @admin.display(description="of")
+    @admin.display(description="newsletter")
     def scope(self, row: Hook) -> str:
         """Whose happenings it is told."""
         return row.newsletter.name if row.newsletter else "the whole site"

@@ -30,9 +30,7 @@ class CallAdmin(base.LargeModelAdmin[Call]):
     list_display = ("at", "kind", "hook", "state", "status_code", "tries")
     list_filter = ("hook", "status")
     list_select_related = ("hook", "occurrence")
-
-    class Media:
-        css = {"all": ("admin/masthead/desk.css",)}
+    nothing_yet = "Each call of a webhook stands here, with what was answered."
 
     @admin.display(description="happened")
     def at(self, call: Call) -> Any:
@@ -42,7 +40,7 @@ class CallAdmin(base.LargeModelAdmin[Call]):
     @admin.display(description="what")
     def kind(self, call: Call) -> str:
         """What happened."""
-        return call.occurrence.kind
+        return str(call.occurrence.get_kind_display())
 
     @admin.display(description="state")
     def state(self, call: Call) -> str:

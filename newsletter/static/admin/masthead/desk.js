@@ -136,6 +136,18 @@ document.documentElement.classList.add("scripted");
     look();
   }
 
+  // A page that waits for something asks whether it has come, and is loaded again when it has.
+  function waitFor(box) {
+    const timer = setInterval(async () => {
+      const answer = await fetch(location.href).catch(() => null);
+      if (!answer || !answer.ok) return;
+      const now = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("[data-waits]");
+      if (now && now.dataset.waits === box.dataset.waits) return;
+      clearInterval(timer);
+      location.reload();
+    }, 2 * SECOND);
+  }
+
   document.addEventListener("DOMContentLoaded", () => {
     submitOnChange();
     scrollToFrame();
@@ -145,5 +157,6 @@ document.documentElement.classList.add("scripted");
     unfoldNew();
     keepPlainFileFields();
     document.querySelectorAll("[data-follow]").forEach(follow);
+    document.querySelectorAll("[data-waits]").forEach(waitFor);
   });
 })();
