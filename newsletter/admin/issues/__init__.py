@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import Prefetch, QuerySet
+from django.db.models import QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -14,14 +14,14 @@ from django.urls import URLPattern, path, reverse
 
 from newsletter import outlook, scheduling, wording
 from newsletter.admin import acting, base
-from newsletter.admin.dispatches import progress, settling
+from newsletter.admin.dispatches import settling
 from newsletter.admin.issues import editing, importing, listing, previewing, sending
 from newsletter.models import Dispatch, Issue, Newsletter, Revision, Section
 
 VIEW, CHANGE = "newsletter.view_issue", "newsletter.change_issue"
 
 
-class IssueList(base.ThemedChangeList):
+class IssueList(base.ChangeList):
     """The list, each issue with its state."""
 
     def get_results(self, request: HttpRequest) -> None:
@@ -42,7 +42,6 @@ class IssueAdmin(base.ModelAdmin[Issue]):
     inlines = (editing.SectionInline,)
     list_display = ("title", "newsletter", "number", "state", "opened", "clicked", "changed")
     list_filter = (listing.StateFilter, "newsletter")
-    list_select_related = ("newsletter",)
     search_fields = ("title", "=number")
     search_help_text = "A word of the title, or the number"
     ordering = ("-pk",)
@@ -54,7 +53,6 @@ class IssueAdmin(base.ModelAdmin[Issue]):
     change_list_template = "admin/newsletter/issue/change_list.html"
 
     class Media:
-        css = {"all": ("admin/masthead/desk.css",)}
         js = ("admin/masthead/desk.js",)
 
     @admin.display(description="State")
@@ -81,6 +79,10 @@ class IssueAdmin(base.ModelAdmin[Issue]):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[IssueList]:
         """The list with states."""
         return IssueList
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Issue]:
+        """With their newsletters, which every page names."""
+        return super().get_queryset(request).select_related("newsletter")
 
     def get_inlines(self, request: HttpRequest, obj: Issue | None) -> Any:
         """Sections, once there is an issue."""
@@ -122,18 +124,6 @@ class IssueAdmin(base.ModelAdmin[Issue]):
         more = {"may_import": request.user.has_perms((CHANGE, "newsletter.add_issue"))}
         return super().changelist_view(request, {**more, **(extra_context or {})})
 
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        """The page of an issue: its state and what may be done on top, then the form, then what readers will see."""
-        issue = self._rows().filter(pk=object_id).first() if object_id and object_id.isdecimal() else None
-        more = self._around(request, issue) if issue else {}
-        return super().changeform_view(request, object_id, form_url, {**more, **(extra_context or {})})
-
     def render_change_form(
         self,
         request: HttpRequest,
@@ -143,8 +133,12 @@ class IssueAdmin(base.ModelAdmin[Issue]):
         form_url: str = "",
         obj: Issue | None = None,
     ) -> HttpResponse:
-        """One button to save, which stays here: an author saves often."""
+        """Above the form the issue's state and what may be done, below it what readers will see. One button to save,
+        which stays here: an author saves often."""
         context |= {"show_save_and_continue": False, "show_save_and_add_another": False}
+        if obj:
+            # A form that was refused has left its values in `obj`; around it stands what is saved.
+            context |= self._around(request, self._rows().get(pk=obj.pk) if request.method == "POST" else obj)
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def response_add(self, request: HttpRequest, obj: Issue, post_url_continue: str | None = None) -> HttpResponse:
@@ -168,13 +162,13 @@ class IssueAdmin(base.ModelAdmin[Issue]):
             Section.objects.create(issue=obj)
 
     def _rows(self) -> QuerySet[Issue]:
-        sections = Prefetch("sections", Section.objects.select_related("tier"))
-        return Issue.objects.select_related("newsletter").prefetch_related(sections)
+        return Issue.objects.select_related("newsletter")
 
     def _around(self, request: HttpRequest, issue: Issue) -> dict[str, Any]:
         dispatch = Dispatch.objects.filter(issue=issue).order_by("-pk").first()
         percent = listing.percent_done([dispatch]).get(dispatch.pk) if dispatch else None
         why_not = editing.why_not_editable(issue)
+        content = issue.content()
         may_send = request.user.has_perm(acting.SEND)
         return {
             "issue": issue,
@@ -184,10 +178,9 @@ class IssueAdmin(base.ModelAdmin[Issue]):
             else "",
             "why_not": why_not,
             "may_send": may_send and not why_not,
-            "checks": None if why_not else previewing.checks(issue.content()),
+            "checks": None if why_not else previewing.checks(content),
             "buttons": settling.buttons(request, dispatch),
-            "undo": dispatch is not None and progress.can_be_undone(dispatch),
-            "words": sum(wording.count(section.body) for section in issue.sections.all()),
+            "words": sum(wording.count(section.body) for section in content.sections),
             "merge_fields": editing.MERGE_FIELD_HELP,
             "tiers": previewing.tier_choices(),
             "may_write": request.user.has_perm(CHANGE),

@@ -10,7 +10,7 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 from django import forms
-from django.db.models import Max, Model
+from django.db.models import Max, Model, QuerySet
 from django.forms import BaseInlineFormSet
 from django.http import HttpRequest
 from django.urls import reverse
@@ -137,10 +137,6 @@ class SectionForm(SectionModelForm):
             self.fields["audience"].choices = [(value, label.capitalize()) for value, label in choices]  # type: ignore[attr-defined]
         # What the theme shows of a section that is folded up.
         self.instance.get_inline_title = title_of(self.instance)  # type: ignore[attr-defined]
-        if "tier" in self.fields:
-            self.fields["tier"].empty_label = "Choose a tier"  # type: ignore[attr-defined]
-        if "standing_section" in self.fields:
-            self.fields["standing_section"].empty_label = "None"  # type: ignore[attr-defined]
 
     def clean_heading(self) -> str:
         """One line, whatever was pasted."""
@@ -226,12 +222,22 @@ class SectionInline(StackedInline[Section, Issue]):
     fields = ("heading", "body", "audience", ("tier", "when_locked"), ("standing_section", "position"))
     verbose_name = "section"
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Section]:
+        """With what they name: their titles say the tier, and sections that are only read say both."""
+        return super().get_queryset(request).select_related("tier", "standing_section")
+
     def get_formset(self, request: HttpRequest, obj: Issue | None = None, **kwargs: Any) -> Any:
         """A formset whose recurring sections are those of the issue's newsletter."""
         formset = super().get_formset(request, obj, **kwargs)
-        field = formset.form.base_fields.get("standing_section")
-        if isinstance(field, forms.ModelChoiceField) and obj is not None:
-            field.queryset = obj.newsletter.standing_sections.all()
+        for name, empty_label in (("tier", "Choose a tier"), ("standing_section", "None")):
+            field = formset.form.base_fields.get(name)
+            if isinstance(field, forms.ModelChoiceField):
+                field.empty_label = empty_label
+                if name == "standing_section" and obj is not None:
+                    field.queryset = obj.newsletter.standing_sections.all()
+                # Asked for once: left to itself, each section's field would ask again.
+                choices: Any = field.choices
+                field.choices = list(choices)
         return formset
 
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
