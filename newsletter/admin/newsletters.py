@@ -20,7 +20,9 @@ from newsletter.slugs import validate_newsletter_slug
 from subscribers import tiers
 from subscribers.models import Subscription
 
+UTM = ("utm_source", "utm_medium", "utm_campaign", "utm_hosts")
 _UTM_FIELDS = ", ".join(f"{{{name}}} ({what})" for name, what in utm.FIELDS.items())
+LOGO = {"logo_url": "Logo: its address", "logo_alt": "Logo in words"}
 SAMPLE_UPGRADE_URL = "https://example.org/membership"
 
 
@@ -28,7 +30,7 @@ class NewsletterForm(forms.ModelForm):  # type: ignore[type-arg]
     """A newsletter's particulars; the hosts whose links are tagged on one line."""
 
     utm_hosts = forms.CharField(
-        label="hosts",
+        label="Hosts",
         required=False,
         widget=base.TextInput,
         help_text="Only links to these hosts and what is below them, as in example.org; empty: every link.",
@@ -49,11 +51,9 @@ class NewsletterForm(forms.ModelForm):  # type: ignore[type-arg]
             "upgrade_url",
             "tracking",
             "ask_first",
-            "utm_source",
-            "utm_medium",
-            "utm_campaign",
-            "utm_hosts",
+            *UTM,
         )
+        labels = {"upgrade_url": "Upgrade page"}
         # 600 options of a select would take longer to draw than all the rest of the page.
         widgets = {"time_zone": base.TextInput(attrs={"list": "time-zones", "autocomplete": "off"})}
 
@@ -112,6 +112,8 @@ class ThemeInline(base.StackedInline[Theme, Newsletter]):
 
     def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
         """Colours get the browser's colour picker."""
+        if db_field.name in LOGO:
+            kwargs["label"] = LOGO[db_field.name]
         if db_field.name.removeprefix("dark_") in ("accent", "background", "surface", "text", "muted"):
             kwargs["widget"] = base.ColourInput
         return super().formfield_for_dbfield(db_field, request, **kwargs)
@@ -135,6 +137,7 @@ class NewsletterAdmin(base.ModelAdmin[Newsletter]):
     change_form_template = "admin/newsletter/newsletter/change_form.html"
     list_display = ("name", "slug", "sender", "language", "time_zone", "tracking")
     search_fields = ("name", "slug")
+    nothing_yet = "A newsletter has a name, a sender and a look. Everything else follows from it."
     inlines = (ThemeInline, StandingSectionInline)
     fieldsets = (
         (None, {"fields": ("name", "slug", "description", "language", "time_zone")}),
@@ -143,7 +146,7 @@ class NewsletterAdmin(base.ModelAdmin[Newsletter]):
         (
             "Web statistics",
             {
-                "fields": ("utm_source", "utm_medium", "utm_campaign", "utm_hosts", "tagged_link"),
+                "fields": (*UTM, "tagged_link"),
                 "description": f"What links say to your own web statistics (UTM). In a value may stand {_UTM_FIELDS}.",
             },
         ),
@@ -154,7 +157,7 @@ class NewsletterAdmin(base.ModelAdmin[Newsletter]):
         """The From header."""
         return f"{row.sender_name} <{row.from_address}>"
 
-    @admin.display(description="a link becomes")
+    @admin.display(description="A link becomes")
     def tagged_link(self, row: Newsletter) -> str:
         """An address of the newsletter's own as its next issue would lead to it."""
         host = row.utm_hosts[0] if row.utm_hosts else "example.org"
@@ -214,13 +217,23 @@ class NewsletterAdmin(base.ModelAdmin[Newsletter]):
             for inline in self.get_inline_instances(request, row)
             if isinstance(inline, ThemeInline)
         )
-        form.is_valid()  # what is right in it is in the instance then; the rest is said when it is saved
-        wrong = [
-            f"{theme_form.fields[name].label}: {sentence}"
-            for name, sentences in theme_form.errors.items()
-            for sentence in sentences
-        ]
-        return previews.problems(wrong) if wrong else _sample(form.instance, theme_form.instance.content(), dark=dark)
+        # What is right in the form is in its instance then. Of what is wrong, the page shows two things at once; the
+        # rest is said when the form is saved.
+        wrong_theme, wrong_utm = _problems(theme_form), _problems(form, of=UTM)
+        link = " ".join(wrong_utm) or self.tagged_link(form.instance)
+        if wrong_theme:
+            return previews.with_link(previews.problems(wrong_theme), link)
+        return previews.with_link(_sample(form.instance, theme_form.instance.content(), dark=dark), link)
+
+
+def _problems(form: Any, *, of: tuple[str, ...] = ()) -> list[str]:
+    """What is wrong with the fields `of` a form, or with any, each with its label."""
+    return [
+        f"{form.fields[name].label}: {sentence}"
+        for name, sentences in form.errors.items()
+        for sentence in sentences
+        if not of or name in of
+    ]
 
 
 def _sample(row: Newsletter, theme: ThemeContent | None, *, dark: bool) -> HttpResponse:

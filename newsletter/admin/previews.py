@@ -44,5 +44,11 @@ def problems(sentences: list[str], request: HttpRequest | None = None) -> HttpRe
     )
 
 
+def with_link(response: HttpResponse, link: str) -> HttpResponse:
+    """`response` with `link` in its head: what a link becomes, for the page around the frame to show."""
+    response.content = response.text.replace("</head>", f'<meta name="tagged-link" content="{escape(link)}"></head>', 1)
+    return response
+
+
 def _framed() -> dict[str, str]:
     return {"Content-Security-Policy": PREVIEW_POLICY, "X-Frame-Options": "SAMEORIGIN", "Cache-Control": "no-store"}

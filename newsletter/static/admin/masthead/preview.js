@@ -1,4 +1,5 @@
-// Shows the form's preview again a moment after something in it has changed. Without this file the button does it.
+// Shows the form's preview again a moment after something in it has changed, and what a link becomes. Without this file
+// the button does the former, and saving both.
 (() => {
   "use strict";
   const WAIT = 400; // milliseconds of quiet: as long as a pause between two words
@@ -7,6 +8,8 @@
   const form = preview && document.getElementById(preview.dataset.form);
   if (!form) return;
   const button = preview.querySelector("button[formaction]");
+  const link = form.querySelector(".field-tagged_link .readonly");
+  if (link) link.setAttribute("role", "status");
   let timer = 0;
   let count = 1;
 
@@ -42,6 +45,8 @@
     }
     fresh.addEventListener("load", () => {
       if (!fresh.contentDocument || fresh.contentDocument.URL === "about:blank") return;
+      const tagged = fresh.contentDocument.querySelector("meta[name='tagged-link']");
+      if (link && tagged) link.textContent = tagged.content;
       const top = old.contentWindow ? old.contentWindow.scrollY : 0;
       fresh.hidden = false;
       old.remove();
