@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from html import unescape
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -26,7 +27,9 @@ from newsletter.demo import services
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs" / "images"
 DESK, PHONE = (1280, 800), (390, 844)
-LARGEST = 300_000  # bytes of one picture: the repository is cloned more often than they are looked at
+LARGEST = 200_000  # bytes of one picture: the repository is cloned more often than they are looked at
+READ = 25  # mails of the demo that are opened
+BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:147.0) Gecko/20100101 Firefox/147.0"
 READY, SECONDS = "Ctrl-C stops everything.", 180
 
 Walk = Callable[[Page, str], None]
@@ -40,6 +43,7 @@ class Picture:
     size: tuple[int, int]
     walk: Walk
     admin: bool = False
+    dark: bool = False
 
 
 def latest_mail(page: Page, site: str) -> None:
@@ -82,14 +86,46 @@ def issue_in_the_admin(page: Page, site: str) -> None:
 
 
 def dispatch_in_the_admin(page: Page, site: str) -> None:
-    """How a sent issue did."""
+    """How far a dispatch is, and where everybody stands."""
     page.goto(f"{site}/admin/newsletter/dispatch/")
     page.locator("#result_list a[href*='/change/']").first.click()
 
 
+def report_in_the_admin(page: Page, site: str) -> None:
+    """Who opened and clicked, once that is counted."""
+    read_mails(page, site)
+    deadline = time.monotonic() + SECONDS
+    opened = page.locator("dt", has_text="Opened").locator("+ dd")
+    while not page.url.startswith(f"{site}/admin/") or opened.inner_text().startswith("0"):
+        if time.monotonic() > deadline:
+            raise SystemExit("Nothing that readers did was counted; look at the demo's log.")
+        dispatch_in_the_admin(page, site)
+    page.locator("#results-title").evaluate("title => title.closest('section').scrollIntoView()")
+
+
+def read_mails(page: Page, site: str) -> None:
+    """Do what readers do: most mails of the issue are opened, in some of them a link is followed."""
+    page.goto(f"{site}/mailbox/")
+    mails = page.locator(".mails a").evaluate_all("links => links.map(link => link.href)")
+    for number, mail in enumerate(mails[:READ]):
+        page.goto(mail)
+        frame = page.locator("iframe")
+        if not frame.count():
+            continue  # a mail that is text alone
+        source = frame.get_attribute("src")
+        body = page.request.get(f"{site}{source}").text()
+        urls = [url for url in map(unescape, re.findall(r'(?:src|href)="([^"]+)"', body)) if url.startswith(site)]
+        pixel = [url for url in urls if "/o/" in url][:1]
+        link = [url for url in urls if "/c/" in url][number % 3 : number % 3 + 1] if number % 3 else []
+        for url in (*pixel, *link):
+            page.request.get(url, headers={"User-Agent": BROWSER}, max_redirects=0)
+
+
 PICTURES = (
     Picture("admin-issue", DESK, issue_in_the_admin, admin=True),
+    Picture("admin-issue-dark", DESK, issue_in_the_admin, admin=True, dark=True),
     Picture("admin-dispatch", DESK, dispatch_in_the_admin, admin=True),
+    Picture("admin-report", DESK, report_in_the_admin, admin=True),
     Picture("mailbox", DESK, mailbox),
     Picture("mail-phone", PHONE, mail_on_a_phone),
     Picture("preferences", PHONE, preferences),
@@ -137,7 +173,9 @@ def log_in(page: Page, site: str) -> None:
 def take(browser: Browser, picture: Picture, site: str) -> Path:
     """Take one picture; the file. Raises SystemExit where it is too large to be kept."""
     width, height = picture.size
-    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme="light")
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, color_scheme="dark" if picture.dark else "light"
+    )
     page = context.new_page()
     if picture.admin:
         log_in(page, site)

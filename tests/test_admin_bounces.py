@@ -93,7 +93,7 @@ def test_the_list_shows_no_hits_and_says_when_it_is_empty() -> None:
     Event.objects.create(kind="open")
     answer = signed_in("author").get(LIST)
     assert len(answer.context["cl"].result_list) == 0
-    assert "Nothing has come back yet." in text(answer)
+    assert "Nothing has come back. Bounces and complaints stand here" in text(answer)
 
 
 def test_a_report_says_why_in_plain_words_and_what_follows() -> None:

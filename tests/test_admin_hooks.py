@@ -193,7 +193,7 @@ def test_an_editor_makes_a_hook_tries_it_and_reads_the_answer(
         expect(page.get_by_text("It has failed since")).to_be_visible()
         look("hook-failing")
         page.get_by_role("link", name="Its calls").click()
-        expect(page.get_by_text("subscription.unsubscribed")).to_be_visible()
+        expect(page.get_by_role("cell", name="Unsubscribed").first).to_be_visible()
         look("log")
         page.get_by_role("link", name="Webhooks").first.click()
         look("list")

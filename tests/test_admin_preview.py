@@ -61,7 +61,7 @@ def test_what_a_link_becomes_follows_the_fields_for_web_statistics(chromium: str
         watched = Watched(browser)
         page = watched.page
         log_in(page, site, path)
-        link = page.locator(".field-tagged_link .readonly")
+        link = page.locator("#tagged-link")
         expect(link).to_have_text("https://example.org/page?a=b#part")
         page.get_by_label("Campaign").fill("{newsletter}-{number}")
         expect(link).to_have_text("https://example.org/page?a=b&utm_campaign=weekly-1#part")

@@ -71,6 +71,14 @@ def test_every_command_is_in_the_docs() -> None:
     assert [name for name in ours if f"manage.py {name}" not in pages] == []
 
 
+def test_every_picture_is_shown_on_a_page_and_small() -> None:
+    pages = {page: page.read_text() for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
+    named = {page: re.findall(r"[(\"]((?:docs/)?images/[a-z-]+\.png)[)\"]", text) for page, text in pages.items()}
+    shown = {page.parent / name for page, names in named.items() for name in names}
+    assert shown == set((ROOT / "docs" / "images").iterdir())
+    assert [picture for picture in shown if picture.stat().st_size > 200_000] == []
+
+
 def test_every_make_target_that_the_pages_name_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
     pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -11,6 +11,7 @@ from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
 
 from newsletter import utm
 from newsletter.admin import base, previews, sample
@@ -159,12 +160,8 @@ class NewsletterAdmin(base.ModelAdmin[Newsletter]):
 
     @admin.display(description="A link becomes")
     def tagged_link(self, row: Newsletter) -> str:
-        """An address of the newsletter's own as its next issue would lead to it."""
-        host = row.utm_hosts[0] if row.utm_hosts else "example.org"
-        latest = Issue.objects.filter(newsletter=row.pk, number__isnull=False).order_by("-number").first()
-        number = latest.number + 1 if latest and latest.number else 1
-        content = row.content(number=number, title="The title", subject="", preheader="", sections=())
-        return utm.tagger(content)(f"https://{host}/page?a=b#part")
+        """An example, which the preview's script keeps up with the form."""
+        return format_html('<output id="tagged-link">{}</output>', _tagged_link(row))
 
     def get_readonly_fields(self, request: HttpRequest, obj: Newsletter | None = None) -> tuple[str, ...]:
         """What a link becomes, and the slug once it stands in links that readers keep."""
@@ -220,10 +217,19 @@ class NewsletterAdmin(base.ModelAdmin[Newsletter]):
         # What is right in the form is in its instance then. Of what is wrong, the page shows two things at once; the
         # rest is said when the form is saved.
         wrong_theme, wrong_utm = _problems(theme_form), _problems(form, of=UTM)
-        link = " ".join(wrong_utm) or self.tagged_link(form.instance)
+        link = " ".join(wrong_utm) or _tagged_link(form.instance)
         if wrong_theme:
             return previews.with_link(previews.problems(wrong_theme), link)
         return previews.with_link(_sample(form.instance, theme_form.instance.content(), dark=dark), link)
+
+
+def _tagged_link(row: Newsletter) -> str:
+    """An address of the newsletter's own as its next issue would lead to it."""
+    host = row.utm_hosts[0] if row.utm_hosts else "example.org"
+    latest = Issue.objects.filter(newsletter=row.pk, number__isnull=False).order_by("-number").first()
+    number = latest.number + 1 if latest and latest.number else 1
+    content = row.content(number=number, title="The title", subject="", preheader="", sections=())
+    return utm.tagger(content)(f"https://{host}/page?a=b#part")
 
 
 def _problems(form: Any, *, of: tuple[str, ...] = ()) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 from django import forms
@@ -115,8 +116,8 @@ class SubscriptionInline(base.TabularInline[Subscription, Subscriber]):
     """What a person reads. A new row enrols them; the state of one changes on its own page."""
 
     model = Subscription
-    fields = ("newsletter", "state", "changed_at")
-    readonly_fields = ("state", "changed_at")
+    fields = ("newsletter", "state", "changed")
+    readonly_fields = ("state", "changed")
     can_delete = False
     verbose_name_plural = "subscriptions"
 
@@ -138,6 +139,11 @@ class SubscriptionInline(base.TabularInline[Subscription, Subscriber]):
             reverse("admin:subscribers_subscription_change", args=[row.pk]),
             row.get_status_display(),
         )
+
+    @admin.display(description="changed at")
+    def changed(self, row: Subscription) -> dt.datetime | None:
+        """When the status last changed, of a row that is stored."""
+        return row.changed_at if row.pk else None
 
 
 class ConsentRecordInline(base.TabularInline[ConsentRecord, Subscriber]):

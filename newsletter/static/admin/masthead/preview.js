@@ -8,8 +8,7 @@
   const form = preview && document.getElementById(preview.dataset.form);
   if (!form) return;
   const button = preview.querySelector("button[formaction]");
-  const link = form.querySelector(".field-tagged_link .readonly");
-  if (link) link.setAttribute("role", "status");
+  const link = document.getElementById("tagged-link");
   let timer = 0;
   let count = 1;
 
