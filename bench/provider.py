@@ -28,7 +28,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "newsletter.settings")
 
 from django.conf import settings
 
-from newsletter import message, rendering
+from newsletter import clock, message, rendering
 from newsletter.fields import Slot, SlotTable
 from newsletter.transports import Outcome, Result
 from newsletter.transports.provider import ProviderTransport
@@ -93,7 +93,7 @@ def send(readers: int, chunk: int) -> float:
             [(compiled, [reader(number) for number in numbers])],
             sender,
             outcomes,
-            deadline=time.monotonic() + 60,
+            deadline=clock.now() + 60,
             idempotency_key=uuid.uuid4(),
         )
         if any(outcome.result != Result.ACCEPTED for outcome in outcomes):

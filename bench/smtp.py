@@ -30,7 +30,7 @@ from urllib.parse import urlsplit
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from bench.sink import relay
-from newsletter import message
+from newsletter import clock, message
 from newsletter.fields import Slot, SlotTable
 from newsletter.message import dkim
 from newsletter.rendering import Rendered
@@ -107,7 +107,7 @@ def send(transport: SmtpTransport, compiled: message.Compiled, readers: list[mes
     for start in range(0, len(readers), CHUNK):
         chunk = readers[start : start + CHUNK]
         outcomes: list[Outcome] = []
-        transport.hand_over([(compiled, chunk)], SENDER, outcomes, deadline=time.monotonic() + 60)
+        transport.hand_over([(compiled, chunk)], SENDER, outcomes, deadline=clock.now() + 60)
         if any(outcome.result != Result.ACCEPTED for outcome in outcomes):
             raise SystemExit(f"Not all were accepted: {outcomes}")
 

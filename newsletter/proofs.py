@@ -7,14 +7,13 @@ reader: nothing of it is tracked, stored or counted, and its footer leads to the
 from __future__ import annotations
 
 import datetime as dt
-import time
 from dataclasses import replace
 from email.utils import make_msgid
 
 from django.conf import settings
 from django.db.models import Q
 
-from newsletter import fields, gate, message, rendering, tracking, transports
+from newsletter import clock, fields, gate, message, rendering, tracking, transports
 from newsletter.content import Profile, TrackingMode
 from newsletter.models import Issue
 from newsletter.transports import Outcome
@@ -61,7 +60,7 @@ def send(issue: Issue, address: str, profile: Profile) -> Outcome:
     )
     transport = transports.open_transport()
     try:
-        deadline = time.monotonic() + transports.longest_wait()
+        deadline = clock.now() + transports.longest_wait()
         mail = [(message.compile(rendered, sender), [reader])]
         return transports.hand_over(transport, mail, sender, deadline=deadline)[0]
     finally:

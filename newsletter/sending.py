@@ -24,7 +24,7 @@ from functools import cache, partial
 from django.db import InterfaceError, InternalError, OperationalError, connection, transaction
 from django.db.models.functions import Now
 
-from newsletter import deliveries, message, rates, rendering, tracking, transports, utm, variants, warming
+from newsletter import clock, deliveries, message, rates, rendering, tracking, transports, utm, variants, warming
 from newsletter.content import IssueContent, TrackingMode
 from newsletter.deliveries import Claimed
 from newsletter.models import Attempt, Batch, Dispatch, DispatchProfile, SendingDay, Variant
@@ -59,13 +59,13 @@ def send_batch(
     lease = _take_lease(batch)
     if not lease:
         return Sent()
-    began = time.monotonic()
+    began = clock.now()
     sent, failed = Sent(), True
     try:
         pinned = cache(partial(_Pinned.of, batch.dispatch_id))
         for attempt in deliveries.to_repeat(batch):
             _ask_again(lease, pinned, attempt, stopping=stopping)
-        while not sent.stop and time.monotonic() - began < TASK_SECONDS and not stopping():
+        while not sent.stop and clock.now() - began < TASK_SECONDS and not stopping():
             between()
             if rest := _transport().rests():
                 Batch.objects.filter(pk=batch.pk).update(due_at=Now() + timedelta(seconds=rest))
@@ -87,7 +87,7 @@ def send_batch(
 
 
 class _Lease:
-    """Being the only worker of a batch until `ends`, by `time.monotonic`, which is earlier than by the database."""
+    """Being the only worker of a batch until `ends`, by `clock.now`, which is earlier than by the database."""
 
     def __init__(self, batch: Batch, ends: float) -> None:
         self.batch = batch
@@ -130,7 +130,7 @@ def _take_lease(batch: Batch) -> _Lease | None:
 
 def _lease_ends() -> float:
     """When a lease ends that is taken after this."""
-    return time.monotonic() + ENV.lease_seconds
+    return clock.now() + ENV.lease_seconds
 
 
 def _lease_end() -> Now:
@@ -195,7 +195,7 @@ def _send_chunk(lease: _Lease, pinned: Callable[[], _Pinned], limit: int) -> Sen
 def _ask_again(lease: _Lease, pinned: Callable[[], _Pinned], attempt: Attempt, *, stopping: Callable[[], bool]) -> None:
     """Make the calls of `attempt` that left a doubt again, as they were: a provider that keeps their keys repeats its
     answer, and a call that never reached it is made now. Within TASK_SECONDS, the rest later."""
-    began = time.monotonic()
+    began = clock.now()
     transport = _transport()
     keyed = transports.keyed(transport)
     if keyed is None or transport.name != attempt.transport:
@@ -208,7 +208,7 @@ def _ask_again(lease: _Lease, pinned: Callable[[], _Pinned], attempt: Attempt, *
     random.shuffle(calls)  # one that never gets an answer does not stand in front of the others for ever
     outcomes: list[Outcome] = []
     try:
-        while calls and not stopping() and time.monotonic() - began < TASK_SECONDS:
+        while calls and not stopping() and clock.now() - began < TASK_SECONDS:
             mail, sender = _mail(pinned(), attempt, calls.pop()), pinned().sender
             if len(mail) > 1:
                 continue  # their tiers are no longer the same, nor would the call be

@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs
 
-from newsletter import message, transports
+from newsletter import clock, message, transports
 from newsletter.fields import Slot, SlotTable
 from newsletter.rendering import Rendered
 from newsletter.transports import Outcome, Result
@@ -189,7 +189,7 @@ def make_compiled(
 def hand_over(transport: ProviderTransport, *readers: message.Reader, seconds: float = 30) -> list[Outcome]:
     chosen = readers or (make_reader(),)
     outcomes = transports.hand_over(
-        transport, [(make_compiled(), chosen)], make_sender(), deadline=time.monotonic() + seconds
+        transport, [(make_compiled(), chosen)], make_sender(), deadline=clock.now() + seconds
     )
     assert [outcome.delivery_id for outcome in outcomes] == [reader.delivery_id for reader in chosen]
     return outcomes

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.checks import CheckMessage, run_checks
+from pytest_django import Settings
 
-from newsletter import checks
+from newsletter import checks, message, tracking
 from newsletter.settings import ENV
 from tests.making import make_newsletter
+from tests.test_transports_smtp import make_compiled, make_reader
 
 PRODUCTION = {
     "SITE_URL": "https://news.example.org",
@@ -104,6 +108,32 @@ def test_a_lease_must_outlast_the_longest_wait_and_leave_time_to_send(
 ) -> None:
     with_settings(monkeypatch, lease_seconds=lease, smtp_timeout=timeout)
     assert found(checks.leases_outlast_the_transport()) == wanted
+
+
+@pytest.mark.parametrize("bounces", ["", "bounces@news.example.org"])
+def test_a_site_url_that_fits_into_no_line_of_a_mail_is_refused(settings: Settings, bounces: str) -> None:
+    settings.BOUNCE_ADDRESS = bounces
+    settings.SITE_URL = f"https://{'a' * 1000}.example.org"
+    (refused,) = checks.links_fit_into_a_line()
+    assert refused.id == "masthead.E005"
+    over = int(re.findall(r"(\d+) characters shorter", str(refused.hint))[0])
+    settings.SITE_URL = f"https://{'a' * (1000 - over)}.example.org"
+    assert checks.links_fit_into_a_line() == []
+    assert max(len(line) for line in one_mail().split(b"\r\n")) == 998
+    settings.SITE_URL = f"https://{'a' * (1001 - over)}.example.org"
+    assert found(checks.links_fit_into_a_line()) == ["masthead.E005"]
+
+
+def one_mail() -> bytes:
+    """What a reader is sent, with the links of the settings."""
+    links = tracking.Links(7)
+    reader = replace(
+        make_reader(),
+        message_id=links.message_id(links.delivery_token(1)),
+        values=links.urls(2, 1),
+        unsubscribe_address=links.unsubscribe_address(2, 1),
+    )
+    return message.assemble(make_compiled(), reader)
 
 
 def test_an_unknown_provider_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

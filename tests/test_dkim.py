@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import re
-import time
 from pathlib import Path
 
 import dkim as verifier  # type: ignore[import-untyped]
@@ -15,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from newsletter import message, transports
+from newsletter import clock, message, transports
 from newsletter.fields import Slot, SlotTable
 from newsletter.message import dkim
 from newsletter.rendering import Rendered
@@ -224,7 +223,7 @@ def test_mail_by_smtp_is_signed_where_keys_are_set(tmp_path: Path, monkeypatch: 
         )
         values = {"unsubscribe_url": "https://news.example.org/u/1"}
         reader = message.Reader(1, "ada@example.org", "", "1@example.org", AT, values)
-        transports.hand_over(transport, [(compiled, [reader])], make_sender(), deadline=time.monotonic() + 30)
+        transports.hand_over(transport, [(compiled, [reader])], make_sender(), deadline=clock.now() + 30)
         transport.close()
         (kept,) = sink.messages()
         assert verdicts(kept.raw) == [True]

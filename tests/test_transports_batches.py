@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import json
 import re
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -17,7 +16,7 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from newsletter import message, tracking, transports
+from newsletter import clock, message, tracking, transports
 from newsletter.fields import Slot, SlotTable
 from newsletter.rendering import Rendered
 from newsletter.transports import Result
@@ -317,7 +316,7 @@ def keys_of(transport: ProviderTransport, double: Double, *readers: message.Read
     """The idempotency keys of the calls that hand `readers` over under KEY."""
     double.calls.clear()
     transports.hand_over(
-        transport, [(make_compiled(), readers)], make_sender(), deadline=time.monotonic() + 30, idempotency_key=KEY
+        transport, [(make_compiled(), readers)], make_sender(), deadline=clock.now() + 30, idempotency_key=KEY
     )
     if transport.name == "brevo":
         return [call.fields["headers"]["idempotencyKey"] for call in double.calls]

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from newsletter import transports
+from newsletter import clock, transports
 from newsletter.message import dkim
 from newsletter.transports import Outcome, Result
 from newsletter.transports.smtp import DEPTH, GIVE_UP_AFTER, SmtpTransport
@@ -42,9 +42,7 @@ def hand_over(
     transport: SmtpTransport, addresses: list[str], *, text: str = "Hello\n", seconds: float = 30
 ) -> list[Outcome]:
     readers = [make_reader(address, number) for number, address in enumerate(addresses, 1)]
-    outcomes = transports.hand_over(
-        transport, [(make_compiled(text), readers)], SENDER, deadline=time.monotonic() + seconds
-    )
+    outcomes = transports.hand_over(transport, [(make_compiled(text), readers)], SENDER, deadline=clock.now() + seconds)
     assert [outcome.delivery_id for outcome in outcomes] == [reader.delivery_id for reader in readers]
     return outcomes
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from email.utils import format_datetime
 from importlib import import_module
@@ -15,7 +14,7 @@ import pytest
 from anymail.backends.base import BasePayload  # type: ignore[import-untyped]
 from django.core.exceptions import ImproperlyConfigured
 
-from newsletter import tracking, transports
+from newsletter import clock, tracking, transports
 from newsletter.settings import Environment
 from newsletter.transports import Outcome, Result
 from newsletter.transports.provider import GIVE_UP_AFTER, PROVIDERS, ProviderTransport, problems
@@ -109,23 +108,19 @@ def test_postmark_is_told_all_that_smtp_would_carry(postmark: ProviderTransport,
 
 def test_a_list_name_that_is_not_ascii_is_left_to_smtp(mailgun: ProviderTransport, double: Double) -> None:
     sender = make_sender(list_name="Wöchentlich")
-    transports.hand_over(
-        mailgun, [(make_compiled(sender=sender), [make_reader()])], sender, deadline=time.monotonic() + 30
-    )
+    transports.hand_over(mailgun, [(make_compiled(sender=sender), [make_reader()])], sender, deadline=clock.now() + 30)
     assert double.calls[0].fields["h:List-Id"] == "<weekly.news.example.org>"
 
 
 def test_without_html_none_is_sent(mailgun: ProviderTransport, double: Double) -> None:
-    transports.hand_over(
-        mailgun, [(make_compiled(html=""), [make_reader()])], make_sender(), deadline=time.monotonic() + 30
-    )
+    transports.hand_over(mailgun, [(make_compiled(html=""), [make_reader()])], make_sender(), deadline=clock.now() + 30)
     assert "html" not in double.calls[0].fields
 
 
 def test_what_an_author_writes_is_not_a_template_of_the_provider(mailgun: ProviderTransport, double: Double) -> None:
     written = "%unsubscribe_url% %recipient.name% 100% %20 "
     compiled = make_compiled(text=written, html=written, subject=written)
-    transports.hand_over(mailgun, [(compiled, [make_reader()])], make_sender(), deadline=time.monotonic() + 30)
+    transports.hand_over(mailgun, [(compiled, [make_reader()])], make_sender(), deadline=clock.now() + 30)
     sent = double.calls[0].fields
     for part in ("text", "html", "subject"):
         assert not any(opening in sent[part] for opening in SYNTAX["mailgun"])

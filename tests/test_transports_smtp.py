@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from newsletter import message, transports
+from newsletter import clock, message, transports
 from newsletter.fields import Slot, SlotTable
 from newsletter.rendering import Rendered
 from newsletter.transports import Outcome, Result
@@ -84,9 +84,7 @@ def hand_over(where: SmtpSink | SmtpTransport | str, *addresses: str, seconds: f
     url = where.url if isinstance(where, SmtpSink) else where
     transport = url if isinstance(url, SmtpTransport) else SmtpTransport(url, timeout=5)
     try:
-        outcomes = transports.hand_over(
-            transport, [(make_compiled(), readers)], SENDER, deadline=time.monotonic() + seconds
-        )
+        outcomes = transports.hand_over(transport, [(make_compiled(), readers)], SENDER, deadline=clock.now() + seconds)
     finally:
         if transport is not where:
             transport.close()
@@ -202,7 +200,7 @@ def test_a_relay_that_hangs_up_while_the_message_is_written_leaves_no_doubt(sink
     readers = [make_reader("drop-before-dot-ada@example.org")]
     compiled = make_compiled("more than the buffers between us and the relay hold\n" * 300_000)
     transport = SmtpTransport(sink.url, timeout=5)
-    (outcome,) = transports.hand_over(transport, [(compiled, readers)], SENDER, deadline=time.monotonic() + 30)
+    (outcome,) = transports.hand_over(transport, [(compiled, readers)], SENDER, deadline=clock.now() + 30)
     assert outcome.result == Result.LATER
     assert sink.count() == 0
 
@@ -350,7 +348,7 @@ def test_each_mail_comes_back_to_a_return_address_of_its_own(sinks: Sinks, offer
     own = [replace(make_reader(f"r{n}@example.org", n), return_address=f"bounces+{n}@example.org") for n in (1, 2, 3)]
     readers = [*own, make_reader("r4@example.org", 4)]
     transport = SmtpTransport(sink.url, timeout=5)
-    transports.hand_over(transport, [(make_compiled(), readers)], SENDER, deadline=time.monotonic() + 30)
+    transports.hand_over(transport, [(make_compiled(), readers)], SENDER, deadline=clock.now() + 30)
     transport.close()
     assert {mail.rcpt: mail.sender for mail in sink.messages()} == {
         **{f"r{n}@example.org": f"bounces+{n}@example.org" for n in (1, 2, 3)},

@@ -17,6 +17,7 @@ from functools import lru_cache
 
 from newsletter.content import clean_line
 
+MOST_OCTETS = 998  # RFC 5322 section 2.1.1: a line, whatever it holds
 MAX_LINE = 76  # RFC 2047 section 2: a line that holds an encoded word
 MAX_WORD = 75  # RFC 2047 section 2: an encoded word
 _FOLD = "\r\n "
@@ -30,8 +31,16 @@ _Q = [chr(byte) if byte in _UNENCODED else "_" if byte == 0x20 else f"={byte:02X
 _ADDRESS = re.compile(r"[^\s<>()\[\],;:\\\"\x00-\x1f\x7f-\x9f@]+@[^\s<>()\[\],;:\\\"\x00-\x1f\x7f-\x9f@]+")
 # Names that need no care: most readers', so the short way round all that the others need.
 _USUAL_NAME = re.compile(r"[A-Za-z0-9.,'-]+(?: [A-Za-z0-9.,'-]+)*")
-_MESSAGE_ID = re.compile(r"[A-Za-z0-9._=+-]{1,120}@[A-Za-z0-9.:\[\]-]{1,255}")
+_MESSAGE_ID = re.compile(r"[A-Za-z0-9._=+-]{1,120}@[A-Za-z0-9.:\[\]-]+")
 _URL = re.compile(r"https?://[!#-;=?-Z_a-z~%]+")
+
+
+class TooLong(ValueError):
+    """A header that cannot be folded, `over` octets longer than a line may be."""
+
+    def __init__(self, name: str, over: int) -> None:
+        super().__init__(f"The {name} header is {over} octets longer than the {MOST_OCTETS} that a line may have.")
+        self.over = over
 
 
 def text(name: str, value: str) -> str:
@@ -67,14 +76,19 @@ def list_id(name: str, list_name: str, identifier: str) -> str:
     return _phrase(list_name, len(name) + 2, f"<{identifier}>") if list_name else f"<{identifier}>"
 
 
-def url(name: str, value: str) -> str:
-    """One `<URL>` (RFC 2369), in one line: folding it has broken signatures.
+def links(name: str, url: str, address: str = "") -> str:
+    """A `<URL>`, and behind it, since the first is preferred, where to write to instead (RFC 2369).
 
-    Raises ValueError where `value` is no http(s) URL of plain ASCII.
+    In one line: folding it has broken signatures. Raises ValueError where `url` is no http(s) URL of plain ASCII,
+    TooLong where it does not fit into a line.
     """
-    if not _URL.fullmatch(value) or len(value) > 900:
-        raise ValueError(f"The {name} header needs a web address, not “{clean_line(value)[:60]}”.")
-    return f"<{value}>"
+    if not _URL.fullmatch(url):
+        raise ValueError(f"The {name} header needs a web address, not “{clean_line(url)[:60]}”.")
+    value = f"<{url}>, <mailto:{address}?subject=unsubscribe>" if address else f"<{url}>"
+    over = len(f"{name}: {value}") - MOST_OCTETS
+    if over > 0:
+        raise TooLong(name, over)
+    return value
 
 
 def message_id(identifier: str) -> str:

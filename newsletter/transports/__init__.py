@@ -43,7 +43,7 @@ class Transport(Protocol):
         """Put one outcome per reader of `mail` into `into`. Faults of the network and of the other side are outcomes.
 
         Each is put there as soon as it is known, so that it stays where the call is cut short.
-        `deadline` is on the clock of `time.monotonic`: no message begins to leave after it; the rest is LATER.
+        `deadline` is on the clock of `clock.now`: no message begins to leave after it; the rest is LATER.
         Where the other side keeps keys against doing the same twice, each call has one of its own, which follows from
         `idempotency_key` and the readers it carries: the same chunk makes the same calls again. SMTP has none.
         """

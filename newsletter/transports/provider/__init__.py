@@ -7,7 +7,6 @@ is switched off where a call can do that; elsewhere it is off unless the provide
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from anymail.exceptions import AnymailError, AnymailRecipientsRefused  # type: i
 from anymail.message import AnymailMessage  # type: ignore[import-untyped]
 from django.core.exceptions import ImproperlyConfigured
 
+from newsletter import clock
 from newsletter.message import Compiled, Mail, Reader, Sender
 from newsletter.transports.outcomes import Outcome, Result, one_line
 from newsletter.transports.provider import answers, backends, mails, merging
@@ -76,7 +76,7 @@ class ProviderTransport:
             each = [said] * len(group) if isinstance(said, Answer) else said
             found.update((reader.delivery_id, answer) for reader, answer in zip(group, each, strict=True))
         if calls and calls[-1][-1].retry_after is not None:
-            self._rests_until = time.monotonic() + calls[-1][-1].retry_after
+            self._rests_until = clock.now() + calls[-1][-1].retry_after
         return list(_outcomes(readers, found))
 
     def together(self, compiled: Compiled, sender: Sender, readers: Sequence[Reader]) -> list[list[int]]:
@@ -96,7 +96,7 @@ class ProviderTransport:
         """See `keys.Keyed.repeat`. A call that is refused is not tried by halves: these would have keys of their own,
         and what the first call said of each reader is not known."""
         plan = _Plan(self.name, compiled, sender, readers)
-        if plan.groups != [list(readers)] or time.monotonic() >= deadline:
+        if plan.groups != [list(readers)] or clock.now() >= deadline:
             return []
         said = self._call(plan, readers, idempotency_key)
         each = [said] * len(readers) if isinstance(said, Answer) else said
@@ -104,7 +104,7 @@ class ProviderTransport:
 
     def rests(self) -> float:
         """See `transports.Transport.rests`."""
-        return max(0.0, self._rests_until - time.monotonic())
+        return max(0.0, self._rests_until - clock.now())
 
     def close(self) -> None:
         """Let the session go; the next `hand_over` opens another."""
@@ -169,7 +169,7 @@ class _Plan:
 
 def _why_not(calls: Sequence[Sequence[Answer]], deadline: float) -> Answer | None:
     """Why no further call should be made after `calls`, if so."""
-    if time.monotonic() >= deadline:
+    if clock.now() >= deadline:
         return Answer(Result.LATER, "The lease ran out before this message could leave.", tried=False)
     if not calls:
         return None

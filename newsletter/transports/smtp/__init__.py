@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import random
 import selectors
-import time
 import uuid
 from collections.abc import Sequence
 
-from newsletter import message
+from newsletter import clock, message
 from newsletter.message import Compiled, Mail, Reader, Sender, dkim
 from newsletter.transports.outcomes import Outcome, Result
 from newsletter.transports.smtp.load import TOO_LATE, Load
 from newsletter.transports.smtp.pipeline import DEPTH, Pipeline
+from newsletter.transports.smtp.places import Places
 from newsletter.transports.smtp.relay import Relay, greeting_name, problems
 
 __all__ = ["DEPTH", "GIVE_UP_AFTER", "SmtpTransport", "problems"]
@@ -48,6 +48,7 @@ class SmtpTransport:
         signers: Sequence[dkim.Signer] = (),
     ) -> None:
         self._relay = Relay.from_url(url)
+        self._places = Places(self._relay.host, self._relay.port)
         self._signers = signers
         self._timeout = timeout
         self._most = connections
@@ -86,13 +87,14 @@ class SmtpTransport:
 
     def rests(self) -> float:
         """See `transports.Transport.rests`."""
-        return max(0.0, self._rests_until - time.monotonic())
+        return max(0.0, self._rests_until - clock.now())
 
     def close(self) -> None:
         """Say QUIT and let the connections go; the next `hand_over` opens others."""
         for pipeline in list(self._watched):
             self._forget(pipeline)
             pipeline.connection.close(politely=pipeline.idle)
+        self._places.close()
         self._selector.close()
         self._selector = selectors.DefaultSelector()
 
@@ -105,7 +107,7 @@ class SmtpTransport:
         if load.waiting:
             if load.late:
                 load.stop(Result.LATER, TOO_LATE)
-            elif (rest := self._rests_until - time.monotonic()) > 0:
+            elif (rest := self._rests_until - clock.now()) > 0:
                 load.stop(Result.LATER, self._reason, retry_after=rest)
             elif self._all_may_begin:
                 self._all_may_begin = False
@@ -114,7 +116,7 @@ class SmtpTransport:
                         pipeline.fill(load)
                 self._next_look = 0.0
             self._open_more(load, name)
-        wait = max(self._next_look - time.monotonic(), 0) if load.left else 0
+        wait = max(self._next_look - clock.now(), 0) if load.left else 0
         events = self._selector.select(wait)
         for key, _ in events:
             pipeline = key.data
@@ -122,7 +124,7 @@ class SmtpTransport:
             if load.waiting and pipeline.ready:
                 pipeline.fill(load)
             self._look_at(pipeline, load)
-        if time.monotonic() >= self._next_look:
+        if clock.now() >= self._next_look:
             self._look_at_all(load)
 
     def _look_at(self, pipeline: Pipeline, load: Load) -> None:
@@ -137,8 +139,12 @@ class SmtpTransport:
 
     def _look_at_all(self, load: Load) -> None:
         """Find those that waited too long; done no more often than one can have begun to wait since."""
-        now = time.monotonic()
+        now = clock.now()
         for pipeline in list(self._watched):
+            if pipeline.until <= now:
+                # It may be this worker that was away: what came meanwhile is an answer in time.
+                pipeline.advance(load)
+                self._all_may_begin = True
             if pipeline.until <= now:
                 pipeline.give_up_waiting()
             self._look_at(pipeline, load)
@@ -149,11 +155,11 @@ class SmtpTransport:
         while len(self._watched) < self._most and load.waiting:
             others = len(self._watched)
             # The first shows whether the relay takes any.
-            if others and (
-                not self._serves or len(load.waiting) < SHARE * others or time.monotonic() < self._holds_until
-            ):
+            if others and (not self._serves or len(load.waiting) < SHARE * others or clock.now() < self._holds_until):
                 return
-            pipeline = Pipeline(self._relay, name=name, timeout=self._timeout, most=self._messages_per_connection)
+            pipeline = Pipeline(
+                self._relay, self._places, name=name, timeout=self._timeout, most=self._messages_per_connection
+            )
             self._watched[pipeline] = (-1, 0, 0)
             self._watch(pipeline)
             self._next_look = 0.0
@@ -182,7 +188,7 @@ class SmtpTransport:
         if pipeline.answered:
             return
         if self._serves and self._watched:
-            self._holds_until = time.monotonic() + HOLD
+            self._holds_until = clock.now() + HOLD
             return
         self._serves = False
         self._lost_in_a_row += 1
@@ -197,6 +203,6 @@ class SmtpTransport:
         """Leave the relay in peace for a while, longer each time; what waits loses no try by it."""
         self._rests += 1
         rest = min(2.0 ** min(self._rests - 1, 20), LONGEST_REST) * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load
-        self._rests_until = time.monotonic() + rest
+        self._rests_until = clock.now() + rest
         self._reason = reason
         load.stop(Result.LATER, reason, retry_after=rest)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from newsletter import clock
 from newsletter.message import Compiled, Mail, Reader
 from newsletter.transports.outcomes import Outcome, Result, one_line
 from newsletter.transports.smtp.replies import Reply
@@ -59,7 +59,7 @@ class Load:
     Outcomes are put into `into`.
 
     `make` makes a reader's octets of what is compiled and raises ValueError where there is no message to make;
-    `deadline` is on the clock of `time.monotonic`.
+    `deadline` is on the clock of `clock.now`.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Load:
     @property
     def late(self) -> bool:
         """Whether nothing more may begin to leave."""
-        return time.monotonic() >= self._deadline
+        return clock.now() >= self._deadline
 
     def next(self, *, utf8: bool) -> Message | None:
         """The next message to begin with, its octets made; `utf8` says whether any address can go (RFC 6531)."""

@@ -14,13 +14,14 @@ envelope must not be what this one is added to.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 
+from newsletter import clock
 from newsletter.transports.outcomes import Result
 from newsletter.transports.smtp.connection import Connection
 from newsletter.transports.smtp.load import TOO_LATE, Load, Message
 from newsletter.transports.smtp.opening import NotNow, Refused, asking_again, opening
+from newsletter.transports.smtp.places import Places
 from newsletter.transports.smtp.relay import Relay
 from newsletter.transports.smtp.replies import Reply
 
@@ -38,14 +39,14 @@ _WORDS = {"dot": b".\r\n", "RSET": b"RSET\r\n", "DATA": b"DATA\r\n"}
 
 
 class Pipeline:
-    """One connection to `relay` and the messages on it.
+    """One connection to `relay`, at one of `places`, and the messages on it.
 
     `timeout` is in seconds and for each step, `most` the messages before another connection is due. `over` says why it
     is of no more use, or is ""; `refusal` is the relay's word where it takes no mail from this sender at all.
     """
 
-    def __init__(self, relay: Relay, *, name: str, timeout: float, most: int) -> None:
-        self.connection = Connection(relay)
+    def __init__(self, relay: Relay, places: Places, *, name: str, timeout: float, most: int) -> None:
+        self.connection = Connection(relay, places, timeout=timeout)
         self.extensions: dict[str, str] = {}
         self.in_flight: deque[Message] = deque()
         self.answered = 0
@@ -85,19 +86,19 @@ class Pipeline:
 
     @property
     def until(self) -> float:
-        """When to wait no longer, on the clock of `time.monotonic`."""
+        """When to wait no longer, on the clock of `clock.now`."""
         if self.over or self.spent:
             return 0.0
         if self.idle:
             return _FAR
-        patience = self.connection.active + self._timeout
+        patience = min(self.connection.active + self._timeout, self.connection.turn_ends)
         if self.in_flight and self.in_flight[0].begun:
             return min(patience, self.in_flight[0].begun + 2 * self._timeout)
         return patience
 
     def wake(self) -> None:
         """Before new messages: a connection that was idle for a while is asked whether it still serves."""
-        if self.idle and time.monotonic() - self.connection.active > IDLE:
+        if self.idle and clock.now() - self.connection.active > IDLE:
             self._opening, self._opens = asking_again(), True
             self.connection.write(next(self._opening) or b"")
 
@@ -106,14 +107,14 @@ class Pipeline:
         self._listen(load)
         if self.connection.unsent:
             # A worker that was frozen in the middle of a message must not bring it to its end long after.
-            if time.monotonic() < self.until:
+            if clock.now() < self.until:
                 self.connection.flush()
             else:
                 self.give_up_waiting()
 
     def give_up_waiting(self) -> None:
-        """The relay is too slow."""
-        if not self.over and not self.spent:
+        """The relay is too slow, at any of its addresses."""
+        if not self.over and not self.spent and not self.connection.moves_on():
             self._over, self._timed_out = SLOW, True
 
     def fill(self, load: Load) -> None:
@@ -176,6 +177,7 @@ class Pipeline:
                 said = next(self._opening)
         except StopIteration:
             self._opens, self.opened = False, True
+            self.connection.note_serves()
         except Refused as error:
             self.refusal = self._over = str(error)
         except NotNow as error:
@@ -208,7 +210,7 @@ class Pipeline:
             [b"RSET\r\n" * reset, *self._commands(message, load), b"BDAT %d LAST\r\n" % len(message.octets)]
         )
         octets = head + message.octets
-        message.begun = time.monotonic()
+        message.begun = clock.now()
         message.doubt_from = self.connection.given + len(octets) - 1
         self.in_flight.append(message)
         self.connection.write(octets)
@@ -276,7 +278,7 @@ class Pipeline:
             self._over = TOO_LATE
         else:
             octets = message.octets + b".\r\n"
-            message.begun = time.monotonic()
+            message.begun = clock.now()
             # The dot, not the octet after it: some relays take a lone CR for the end of a line.
             message.doubt_from = self.connection.given + len(message.octets)
             if "PIPELINING" in self.extensions and (following := self._next(load)):

@@ -46,6 +46,7 @@ class Replies:
     def __init__(self) -> None:
         self._rest = b""
         self._lines: list[bytes] = []
+        self._code = 0  # of these lines
         self.fault = ""
 
     @property
@@ -63,10 +64,14 @@ class Replies:
             if code is None or (line[3:4] not in _LAST and line[3:4] != b"-"):
                 self.fault = "the relay's answer is not SMTP"
                 return found
+            if self._lines and code != self._code:  # against section 4.2.1; nobody can tell which of them it means
+                self.fault = f"the relay's answer begins with {self._code} and goes on with {code}"
+                return found
             if line[3:4] in _LAST:
                 found.append(Reply(code, (*self._lines, line[4:])))
                 self._lines = []
             else:
+                self._code = code
                 self._lines.append(line[4:])
         if len(self._rest) > MOST_LINE_OCTETS or len(self._lines) > MOST_REPLY_LINES:
             self.fault = "the relay's answer has no end"
