@@ -14,11 +14,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db.models import Count, Value
+from django.db.models import Count, F, Value
 
 from newsletter import warming
 from newsletter.content import TrackingMode
-from newsletter.models import Delivery, Dispatch, DispatchProfile, Event, Issue, Tally
+from newsletter.models import Breach, Delivery, Dispatch, DispatchProfile, Event, Issue, Tally
 
 Status = Delivery.Status
 Kind, Judged = Event.Kind, Event.Judged
@@ -81,12 +81,14 @@ def count(dispatch: Dispatch | None, stands: Standing | None = None) -> dict[str
     of anonymous tracking. opened and clicked are readers of whom a person's open or click came, open_rate and
     click_rate their share of those followed (None: nobody was), unsubscribed those who left by it. `opens` and `clicks`
     have `readers` and `hits` by CLASSES; of those who were not followed hits alone are known. A reader may stand in
-    several classes. `waits_for` says in a sentence why the rest goes on tomorrow, or "".
+    several classes. `twice` is how many readers were mailed more than once. `waits_for` says in a sentence why the
+    rest goes on tomorrow, or "".
     """
     stands = stands or standing(dispatch)
     hits = engagement(dispatch)
     opened, clicked = (hits[name]["people"]["readers"] for name in ("opens", "clicks"))
     followed = _followed(dispatch, stands.by_status[Status.SENT])
+    breaches = Breach.objects.filter(dispatch=dispatch)
     left = Delivery.objects.filter(dispatch=dispatch, unsubscribed_at__isnull=False)
     return {
         "status": dispatch.status if dispatch else Dispatch.Status.DRAFT.value,
@@ -98,6 +100,7 @@ def count(dispatch: Dispatch | None, stands: Standing | None = None) -> dict[str
         **{status: number for status, number in stands.by_status.items() if status != Status.SKIPPED},
         "skipped": stands.skipped,
         "followed": followed,
+        "twice": breaches.duplicates().values("delivery").distinct().count() if dispatch else 0,
         "opened": opened,
         "clicked": clicked,
         "open_rate": _rate(opened, followed),
@@ -206,6 +209,17 @@ def doubts(dispatch: Dispatch | None) -> list[dict[str, Any]]:
     return [dict(row) for row in rows.values("id", "subscriber_id", "reply")]
 
 
+def breaches(dispatch: Dispatch | None) -> list[dict[str, Any]]:
+    """What did not hold, in the order in which it was found: the `sentence` of a sum, or the `delivery_id` and
+    `subscriber_id` of who was mailed once more; and who took note of it when (`acknowledged_by`, `acknowledged_at`)."""
+    rows = Breach.objects.filter(dispatch=dispatch).order_by("pk").annotate(subscriber_id=F("delivery__subscriber"))
+    names = ("sentence", "delivery_id", "subscriber_id", "found_at", "acknowledged_at", "acknowledged_by")
+    return [
+        {name: value.isoformat() if isinstance(value, dt.datetime) else value for name, value in row.items()}
+        for row in rows.values(*names)
+    ]
+
+
 def put_off(dispatch: Dispatch | None) -> dict[str, Any]:
     """What the relay said "later" to: `deliveries` (how many), `next_try_at` (ISO) and `reply` of the one that is tried
     next, or None and "", and `only`: whether nothing else is left to do."""
@@ -222,13 +236,14 @@ def put_off(dispatch: Dispatch | None) -> dict[str, Any]:
 
 
 def full_report(issue: Issue) -> dict[str, Any]:
-    """`report`, with `sums_agree`, what was `put_off`, the listed `doubts`, and all `links` and `hours`."""
+    """`report`, with `sums_agree`, what was `put_off`, all `doubts`, `breaches`, `links` and `hours`."""
     numbers, dispatch = report(issue), issue.dispatches.order_by("-pk").first()
     return {
         **numbers,
         "sums_agree": sums_agree(numbers),
         "put_off": put_off(dispatch),
         "doubts": doubts(dispatch),
+        "breaches": breaches(dispatch),
         "links": [link.as_json() for link in links(dispatch)],
         "hours": [hour.as_json() for hour in hours(dispatch)],
     }

@@ -157,7 +157,7 @@ def test_a_name_that_leads_nowhere_is_said(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     "extensions", [WITH_CHUNKING, EXTENSIONS, STEP_BY_STEP], ids=["chunking", "pipelining", "step by step"]
 )
-def test_an_answer_of_two_codes_is_neither(sinks: Sinks, extensions: list[str], step: str, answer: str) -> None:
+def test_an_answer_of_two_codes_is_neither(sinks: Sinks, extensions: tuple[str, ...], step: str, answer: str) -> None:
     # RFC 5321 section 4.2.1: the code of every line must be the same.
     sink = sinks(extensions=extensions, answers={step: answer})
     outcomes = hand_over(sink, "ada@example.org")
@@ -174,7 +174,7 @@ def test_an_answer_of_two_codes_is_neither(sinks: Sinks, extensions: list[str], 
 
 
 @pytest.mark.parametrize("extensions", [EXTENSIONS, STEP_BY_STEP], ids=["pipelining", "step by step"])
-def test_no_message_leaves_once_the_relay_talks_nonsense(sinks: Sinks, extensions: list[str]) -> None:
+def test_no_message_leaves_once_the_relay_talks_nonsense(sinks: Sinks, extensions: tuple[str, ...]) -> None:
     sink = sinks(extensions=extensions, answers={"DATA": "354 go on\r\nhello"})
     assert results(hand_over(sink, "ada@example.org")) == [Result.LATER]
     assert sink.count() == 0

@@ -24,6 +24,7 @@ from bench.chaos.verdict import Verdict
 from newsletter import scheduling
 from newsletter.models import Batch, Dispatch
 from newsletter.settings import ENV
+from tests.making import issue_of, make_issue, make_newsletter, make_reader
 
 FULL_DISK = """
 CREATE FUNCTION chaos_full_disk() RETURNS trigger LANGUAGE plpgsql AS
@@ -116,17 +117,27 @@ def _read_only(servers: Servers) -> Iterator[None]:
 
 
 def backup_restored(servers: Servers, fault: str, size: Size) -> Verdict:
-    """A backup made in mid-send comes back later in the send: what may have left since is in doubt, all of it named."""
+    """A backup made in mid-send comes back later in the send: what may have left since is in doubt, all of it named. An
+    issue that was scheduled then and sent since waits for somebody."""
     send = sends.begin(servers, fault, readers=size.others)
+    scheduled, only_reader = _scheduled(fault)
     send.await_sent(0.3)
     backup = backups.make(servers.database_url)
+    scheduling.unschedule(scheduled)
+    scheduling.schedule(issue_of(scheduled))
+    until(lambda: _copies(send, only_reader) == 1, "the scheduled issue is sent", seconds=sends.SEND_SECONDS)
     send.await_sent(0.6)
     servers.kill_workers()
     connection.close()
     backups.restore(servers.database_url, backup)
     open_then = send.deliveries.filter(status__in=sends.OPEN).count()
     call_command("distrust", since=backup.at.isoformat(), stdout=io.StringIO())
-    broken = [] if send.dispatch().status == Dispatch.Status.PAUSED else ["It was not paused after the restoration."]
+    scheduled.refresh_from_db()
+    broken = [
+        f"“{dispatch.issue}” was not paused after the restoration."
+        for dispatch in (send.dispatch(), scheduled)
+        if dispatch.status != Dispatch.Status.PAUSED
+    ]
     _await_quiet(send)
     found = send.verdict(bound=open_then)
     doubts = send.doubts()
@@ -134,6 +145,8 @@ def backup_restored(servers: Servers, fault: str, size: Size) -> Verdict:
     scheduling.resume(send.dispatch())
     servers.staff()
     send.await_end()
+    if _copies(send, only_reader) != 1:
+        broken.append("The issue that was scheduled in the backup went out again.")
     settled = send.verdict(resent=doubts, broken=[*found.broken, *broken])
     return dataclasses.replace(
         settled,
@@ -143,6 +156,18 @@ def backup_restored(servers: Servers, fault: str, size: Size) -> Verdict:
         in_doubt=found.in_doubt + settled.in_doubt,
         bound=found.bound,
     )
+
+
+def _scheduled(fault: str) -> tuple[Dispatch, str]:
+    """An issue scheduled for a later day to one reader of its own, and the reader's address."""
+    weekly = make_newsletter(slug=f"{fault}-scheduled", name="Scheduled")
+    address = f"{fault}@readers.example"
+    make_reader(weekly, address)
+    return scheduling.schedule(make_issue(weekly), timezone.now() + dt.timedelta(days=2)), address
+
+
+def _copies(send: Send, address: str) -> int:
+    return sum(mail.rcpt == address for mail in send.mails())
 
 
 def _await_quiet(send: Send) -> None:

@@ -7,6 +7,7 @@ FAILED -> SENT where it was settled by a bounce, and turns out to have been acce
 
     claiming     QUEUED -> SENDING | SKIPPED
     noting       SENDING -> what became of it
+    accepting    how often each was accepted
     doubting     what nobody knows
     returning    what comes back later
     deciding     what the author decides
@@ -14,6 +15,8 @@ FAILED -> SENT where it was settled by a bounce, and turns out to have been acce
 
 from __future__ import annotations
 
+from newsletter.deliveries.accepting import Message, Told
+from newsletter.deliveries.accepting import note as note_accepted
 from newsletter.deliveries.claiming import Claimed, claim, with_messages
 from newsletter.deliveries.deciding import (
     accept_unconfirmed,
@@ -36,15 +39,16 @@ from newsletter.deliveries.doubting import (
     to_repeat,
 )
 from newsletter.deliveries.noting import STALE, back_off, note, postpone, put_back, unclaim
-from newsletter.deliveries.returning import Change, arrived, came_back
+from newsletter.deliveries.returning import Change, came_back
 
 __all__ = [
     "REPEATING",
     "STALE",
     "Change",
     "Claimed",
+    "Message",
+    "Told",
     "accept_unconfirmed",
-    "arrived",
     "back_off",
     "calls_in_doubt",
     "came_back",
@@ -56,6 +60,7 @@ __all__ = [
     "forget_erased",
     "may_repeat",
     "note",
+    "note_accepted",
     "note_repeated",
     "postpone",
     "put_back",

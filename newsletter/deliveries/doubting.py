@@ -5,12 +5,11 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 
-from django.db import transaction
 from django.db.models import Exists, F
 from django.db.models.functions import Greatest, Now
 
 from newsletter.deliveries.claiming import Claimed, exclusion_now, with_messages
-from newsletter.deliveries.noting import LONGEST_WAIT, doubt_or_failure, note_accepted
+from newsletter.deliveries.noting import LONGEST_WAIT, NoteAccepted, doubt_or_failure, with_accepted
 from newsletter.models import Attempt, Batch, Delivery, Dispatch, Halt
 from newsletter.settings import ENV
 from newsletter.transports import KEPT, Outcome, Result
@@ -77,7 +76,8 @@ def note_repeated(attempt: Attempt, outcomes: Sequence[Outcome], *, all_asked: b
     accepted = [outcome for outcome in outcomes if outcome.result == Result.ACCEPTED]
     doubtful = [outcome.delivery_id for outcome in outcomes if outcome.result == Result.UNKNOWN]
     asked = max((outcome.retry_after or 0 for outcome in outcomes), default=0)
-    with transaction.atomic():
+
+    def write(note_accepted: NoteAccepted) -> None:
         note_accepted(attempt, accepted)
         Delivery.objects.filter(pk__in=doubtful, attempt=attempt, status=Status.QUEUED).update(
             status=Status.UNCONFIRMED, settled_at=Now()
@@ -86,6 +86,8 @@ def note_repeated(attempt: Attempt, outcomes: Sequence[Outcome], *, all_asked: b
         if len(accepted) < len(outcomes) or not all_asked:
             age = dt.datetime.now(dt.UTC) - attempt.started_at
             repeat_later(attempt, seconds=max(retry_seconds, asked, min(age, LONGEST_WAIT).total_seconds()))
+
+    with_accepted(write)
 
 
 def forget_doubts(attempt: Attempt) -> None:

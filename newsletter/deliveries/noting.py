@@ -6,25 +6,30 @@ import datetime as dt
 import json
 import random
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from django.db import connection, transaction
 from django.db.models import Case, DateTimeField, F, Value, When
 from django.db.models.functions import Coalesce, Now
 
 from newsletter.content import clean_line
+from newsletter.deliveries import accepting
+from newsletter.deliveries.accepting import OPEN, TAKEN_FROM
 from newsletter.deliveries.clock import now
 from newsletter.models import Attempt, Batch, Delivery
 from newsletter.transports import KEPT, Outcome, Result
 
+T = TypeVar("T")
+
 Status = Delivery.Status
 STALE = dt.timedelta(hours=72)  # put off for so long, a newsletter is old news: fail it
 LONGEST_WAIT = dt.timedelta(hours=1)
-OPEN = (Status.SENDING, Status.UNCONFIRMED)
-# A late accept also settles a row that the author had queued again and nobody has claimed since: one mail is enough.
-# And one that a bounce had settled: whoever sent it back had taken it.
-TAKEN_FROM = (*OPEN, Status.QUEUED, Status.FAILED)
+NoteAccepted = Callable[[Attempt, Sequence[Outcome]], None]
+
+
+class _KnownBefore(Exception):
+    """Of some of these deliveries an accept was known before, or they are another attempt's by now."""
 
 
 def note(attempt: Attempt, outcomes: Sequence[Outcome], *, tries: Mapping[int, int], retry_seconds: float) -> bool:
@@ -35,8 +40,9 @@ def note(attempt: Attempt, outcomes: Sequence[Outcome], *, tries: Mapping[int, i
     of its own attempt. Safe to repeat. Raises django.db.Error while the database cannot be reached: the caller keeps
     trying.
     """
-    with transaction.atomic():
-        accepted = [outcome for outcome in outcomes if outcome.result == Result.ACCEPTED]
+    accepted = [outcome for outcome in outcomes if outcome.result == Result.ACCEPTED]
+
+    def write(note_accepted: NoteAccepted) -> bool:
         note_accepted(attempt, accepted)
         for outcome in outcomes:
             if outcome.result != Result.ACCEPTED:
@@ -45,17 +51,38 @@ def note(attempt: Attempt, outcomes: Sequence[Outcome], *, tries: Mapping[int, i
         still_open = Attempt.objects.filter(pk=attempt.pk, finished_at=None)
         return still_open.update(accepted=len(accepted), finished_at=Now()) == 1
 
+    return with_accepted(write)
 
-def note_accepted(attempt: Attempt, accepted: Sequence[Outcome]) -> None:
-    """What nearly every delivery comes to, hence one statement; the ORM has no UPDATE from a list of values."""
+
+def with_accepted(write: Callable[[NoteAccepted], T]) -> T:
+    """Call `write` with what notes the accepted, in a transaction; what it answers.
+
+    Nearly always all of them are the attempt's own and nobody told of them before: one statement. Where that is not so
+    it is undone, and each is looked at by itself: rows that were locked by then would not be in the order of their ids.
+    """
+    try:
+        with transaction.atomic():
+            return write(_note_at_once)
+    except _KnownBefore:
+        with transaction.atomic():
+            return write(_note_each)
+
+
+def _note_each(attempt: Attempt, accepted: Sequence[Outcome]) -> None:
+    accepting.note(
+        accepting.Told(each.delivery_id, accepting.Message(attempt.pk, _provider_id(each)), each.reply)
+        for each in accepted
+    )
+
+
+def _note_at_once(attempt: Attempt, accepted: Sequence[Outcome]) -> None:
+    """The ORM has no UPDATE from a list of values. Raises _KnownBefore."""
     if not accepted:
         return
     table = connection.ops.quote_name(Delivery._meta.db_table)
-    width = Delivery._meta.get_field("provider_id").max_length
     # In the order of their ids, as all who hold several deliveries take them, so that no two wait for each other.
     in_order = sorted(accepted, key=lambda outcome: outcome.delivery_id)
-    # What PostgreSQL cannot hold, a NUL for one, would keep all the others in doubt.
-    answers = json.dumps([[each.delivery_id, each.reply, clean_line(each.provider_id)[:width]] for each in in_order])
+    answers = json.dumps([[each.delivery_id, each.reply, _provider_id(each)] for each in in_order])
     if connection.vendor == "postgresql":
         answer = "SELECT (value->>0)::bigint, value->>1, value->>2 FROM json_array_elements(%s::json)"
     else:
@@ -66,12 +93,21 @@ def note_accepted(attempt: Attempt, accepted: Sequence[Outcome]) -> None:
             f"""
             WITH answer (id, reply, provider_id) AS ({answer})
             UPDATE {table}
-            SET status = %s, settled_at = {now()}, reply = answer.reply, provider_id = answer.provider_id
+            SET status = %s, settled_at = {now()}, reply = answer.reply, provider_id = answer.provider_id,
+                accepted_by = %s
             FROM answer
             WHERE {table}.id = answer.id AND {table}.attempt_id = %s AND {table}.status IN (%s, %s, %s, %s)
+                AND {table}.accepted_by IS NULL
             """,  # noqa: S608 - own names
-            [answers, Status.SENT.value, attempt.pk, *(status.value for status in TAKEN_FROM)],
+            [answers, Status.SENT.value, attempt.pk, attempt.pk, *(status.value for status in TAKEN_FROM)],
         )
+        if cursor.rowcount < len(accepted):
+            raise _KnownBefore
+
+
+def _provider_id(accepted: Outcome) -> str:
+    """What PostgreSQL cannot hold, a NUL for one, would keep all the others in doubt."""
+    return clean_line(accepted.provider_id)[: Delivery._meta.get_field("provider_id").max_length]
 
 
 def doubt_or_failure() -> Case:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from django.db.models import Case, F, Value, When
 from django.db.models.functions import Now
 
-from newsletter.deliveries.noting import TAKEN_FROM
 from newsletter.models import Delivery
 
 Status, Verdict = Delivery.Status, Delivery.Verdict
@@ -19,15 +18,6 @@ class Change(NamedTuple):
 
     before: int | None
     after: int
-
-
-def arrived(rows: Collection[int]) -> int:
-    """-> SENT for those of `rows` (ids) of which nobody knew it, or knew otherwise; the number.
-
-    The other side accepted, delivered or puts them off itself. Of what was never handed over it cannot speak.
-    """
-    unsettled = Delivery.objects.filter(pk__in=rows, status__in=TAKEN_FROM, tries__gt=0)
-    return unsettled.update(status=Status.SENT, settled_at=Now()) if rows else 0
 
 
 def came_back(verdicts: Mapping[int, int]) -> dict[int, Change]:

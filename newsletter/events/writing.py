@@ -85,7 +85,8 @@ def write_hits(entries: Sequence[dict[str, Any]]) -> int:
         private = {uuid.UUID(entry["key"]) for entry in entries if entry.get("private")}
         stored = storing.store([replace(row, agent="", network="") if row.key in private else row for row in judged])
         # Whoever opens a mail has it, whatever is known of its hand-over.
-        deliveries.arrived({row.delivery_id for row in judged if row.delivery_id and not mails[row.delivery_id].sent})
+        had = {row.delivery_id for row in judged if row.delivery_id and not mails[row.delivery_id].sent}
+        deliveries.note_accepted(deliveries.Told(pk, deliveries.Message()) for pk in had)
         return len(stored)
 
 

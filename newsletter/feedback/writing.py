@@ -19,6 +19,7 @@ from newsletter.events.storing import Row
 from newsletter.feedback import following, telling
 from newsletter.feedback.notices import Kind, Notice
 from newsletter.models import Delivery
+from newsletter.transports.smtp import SmtpTransport
 from subscribers.models import Subscriber
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 _ARRIVED = frozenset({Kind.ACCEPTED, Kind.DELIVERED, Kind.DEFERRED, Kind.COMPLAINT, Kind.UNSUBSCRIBE})
 # What every mail has, and nothing follows from but that it arrived.
 _ROUTINE = frozenset({Kind.ACCEPTED, Kind.DELIVERED, Kind.DEFERRED})
+_ID_LENGTH = Delivery._meta.get_field("provider_id").max_length
 _VERDICT_OF = {verdict.name.lower(): verdict for verdict in Delivery.Verdict}
 
 
@@ -42,6 +44,10 @@ class _Mail(NamedTuple):
     subscriber_id: int | None
     fingerprint: str | None
     address: str | None
+    accepted_by: int | None
+    provider_id: str
+    tries: int
+    transport: str | None  # of its last attempt
 
 
 @dataclass(frozen=True)
@@ -76,12 +82,7 @@ def write_notices(notices: Iterable[Notice]) -> int:
         known = _find(list(by_key.values()))
         fresh_keys = storing.store([_row(each) for each in known])
         fresh = [each for each in known if each.notice.key in fresh_keys]
-        arrived = {
-            each.mail.delivery_id
-            for each in fresh
-            if each.mail and each.notice.kind in _ARRIVED and each.mail.status != Delivery.Status.SENT
-        }
-        deliveries.arrived(arrived)
+        deliveries.note_accepted(each for each in map(_accepted, fresh) if each is not None)
         changes = deliveries.came_back(_verdicts(fresh))
         following.follow(
             [
@@ -109,6 +110,21 @@ def write_notices(notices: Iterable[Notice]) -> int:
     for dispatch_id in sorted(blocked):
         telling.tell_of_blocks(dispatch_id)
     return len(fresh)
+
+
+def _accepted(each: _Known) -> deliveries.Told | None:
+    """The message that a notice says was accepted; None where it says no such thing, or nothing that is not known: as
+    nearly all do of a mail that was handed over once."""
+    mail, named = each.mail, each.notice.provider_id
+    if mail is None or each.notice.kind not in _ARRIVED:
+        return None
+    known = mail.status == Delivery.Status.SENT and mail.accepted_by is not None
+    if known and (not named or named == mail.provider_id or (not mail.provider_id and mail.tries == 1)):
+        return None
+    # Ids of two kinds tell nothing apart, and our own Message-ID is the same whenever the mail is sent.
+    alike = mail.transport in (None, SmtpTransport.name, each.notice.source)
+    tells = alike and not _by_message_id(named)
+    return deliveries.Told(mail.delivery_id, deliveries.Message(provider_id=named[:_ID_LENGTH] if tells else ""))
 
 
 def _find(notices: Sequence[Notice]) -> list[_Known]:
@@ -180,6 +196,10 @@ def _read(ids: Iterable[int]) -> list[_Mail]:
         "subscriber_id",
         "subscriber__fingerprint",
         "subscriber__address",
+        "accepted_by",
+        "provider_id",
+        "tries",
+        "attempt__transport",
     )
     return [_Mail(*row) for row in rows]
 

@@ -1,6 +1,17 @@
 """Rows: fields, states, constraints and querysets. The rules that change them live in the modules named after them."""
 
-from newsletter.models.dispatches import Attempt, Batch, Delivery, Dispatch, DispatchProfile, Halt, SendingDay, Variant
+from newsletter.models.dispatches import (
+    Attempt,
+    Batch,
+    Breach,
+    Delivery,
+    Dispatch,
+    DispatchProfile,
+    Halt,
+    Restoration,
+    SendingDay,
+    Variant,
+)
 from newsletter.models.events import Bounce, BounceMailbox, Event, Hour, Mark, Tally
 from newsletter.models.hooks import Call, Hook, Occurrence
 from newsletter.models.issues import Issue, Revision, Section
@@ -11,6 +22,7 @@ __all__ = [
     "Batch",
     "Bounce",
     "BounceMailbox",
+    "Breach",
     "Call",
     "Delivery",
     "Dispatch",
@@ -23,6 +35,7 @@ __all__ = [
     "Mark",
     "Newsletter",
     "Occurrence",
+    "Restoration",
     "Revision",
     "Section",
     "SendingDay",

@@ -26,6 +26,7 @@ class Dispatch(models.Model):
 
     DRAFT <-> SCHEDULED -> PREPARING -> SENDING <-> PAUSED -> SENT
     SCHEDULED -> MISSED -> DRAFT | SCHEDULED; PREPARING <-> PAUSED; any but SENT -> CANCELLED
+    SCHEDULED <-> PAUSED where a backup was restored
     SENT -> SENDING by the author's word, to resend what is in doubt or was refused
     """
 
@@ -71,7 +72,10 @@ class Dispatch(models.Model):
     blocks_told = models.PositiveIntegerField(
         default=0, help_text="At how many mails blocked for our own fault the operator was told."
     )
-    breached = models.BooleanField(default=False, help_text="Stopped because its sums or accepts did not hold.")
+    breached = models.BooleanField(default=False, help_text="Stopped for a breach, or told of one after its end.")
+    sure_at = models.DateTimeField(
+        null=True, help_text="When somebody was sure that it may go out though a backup was restored."
+    )
     # Who prepares it, until when (by the database's clock).
     lease_token = models.UUIDField(null=True)
     leased_until = models.DateTimeField(null=True)
@@ -192,6 +196,17 @@ class Halt(models.Model):
         return f"Halted: {self.reason}"
 
 
+class Restoration(models.Model):
+    """That a backup made at `made_at` was restored: of what was here at `restored_at` nobody knows whether it went out
+    between the two."""
+
+    made_at = models.DateTimeField()
+    restored_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    def __str__(self) -> str:
+        return f"A backup of {self.made_at:%Y-%m-%d %H:%M}"
+
+
 class Attempt(models.Model):
     """One hand-over of a chunk of a batch: written before the first byte leaves, closed when every outcome is noted."""
 
@@ -291,7 +306,11 @@ class Delivery(models.Model):
     due_at = models.DateTimeField(null=True, help_text="Not before; empty: at once.")
     put_off_at = models.DateTimeField(null=True, help_text="When the relay first said later.")
     reply = models.CharField(max_length=300, blank=True, default="", help_text="The relay's or provider's last answer.")
-    provider_id = models.CharField(max_length=200, blank=True, default="")
+    # The message that was accepted first, as `newsletter.deliveries.accepting` knows it; any further one is a Breach.
+    accepted_by = models.BigIntegerField(
+        null=True, help_text="The attempt in which it was accepted (0: nobody knows in which)."
+    )
+    provider_id = models.CharField(max_length=200, blank=True, default="", help_text="The provider's id of it.")
     settled_at = models.DateTimeField(null=True, help_text="When it reached the status it has.")
     verdict = models.PositiveSmallIntegerField(null=True, choices=Verdict, help_text="What came back of it, if so.")
     opened_at = models.DateTimeField(null=True, help_text="First opened by a person.")
@@ -334,3 +353,47 @@ class Delivery(models.Model):
 
     def __str__(self) -> str:
         return f"Delivery {self.pk} ({self.status})"
+
+
+class BreachQuerySet(models.QuerySet["Breach"]):
+    def new(self) -> Self:
+        """Those of which nobody has taken note."""
+        return self.filter(acknowledged_at=None)
+
+    def duplicates(self) -> Self:
+        """The mails that somebody got besides their first."""
+        return self.filter(delivery__isnull=False)
+
+
+class Breach(models.Model):
+    """What did not hold of a dispatch, until somebody takes note of it.
+
+    A second mail to one reader: the `delivery` that was accepted once more, in which `attempt` (0: nobody knows) and as
+    which of the provider's messages ("": the same). Or sums that did not agree: `sentence` says which.
+    """
+
+    dispatch = models.ForeignKey(Dispatch, models.CASCADE, related_name="breaches")
+    sentence = models.CharField(max_length=300, blank=True, default="")
+    delivery = models.ForeignKey(Delivery, models.CASCADE, null=True, related_name="breaches")
+    attempt = models.BigIntegerField(default=0)
+    provider_id = models.CharField(max_length=200, blank=True, default="")
+    found_at = models.DateTimeField(db_default=Now(), editable=False)
+    acknowledged_at = models.DateTimeField(null=True)
+    acknowledged_by = models.CharField(max_length=150, blank=True, default="")
+
+    objects = BreachQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "breaches"
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["dispatch", "sentence"], condition=Q(delivery=None), name="one_breach_per_sentence"
+            ),
+            models.CheckConstraint(
+                condition=Q(delivery=None) & ~Q(sentence="") | Q(delivery__isnull=False, sentence=""),
+                name="a_breach_has_a_sentence_or_a_delivery",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.sentence or f"Delivery {self.delivery_id} was accepted twice"

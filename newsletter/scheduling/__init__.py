@@ -2,15 +2,15 @@
 
 DRAFT <-> SCHEDULED -> PREPARING -> SENDING <-> PAUSED -> SENT
 SCHEDULED -> MISSED -> DRAFT | SCHEDULED;  PREPARING <-> PAUSED;  SENT -> SENDING (the author resends what is in doubt)
-any but SENT -> CANCELLED
+any but SENT -> CANCELLED;  SCHEDULED <-> PAUSED (a backup was restored)
 """
 
 from newsletter.scheduling.acts import (
     UNDO_WINDOW,
     NotNow,
+    NotSure,
     accept_unconfirmed,
     cancel,
-    distrust,
     end_halt,
     halt,
     pause,
@@ -24,6 +24,7 @@ from newsletter.scheduling.acts import (
     unschedule,
 )
 from newsletter.scheduling.clock import resolve, wall_time_in, when
+from newsletter.scheduling.restoring import Distrusted, distrust, unsure, unsure_of_refused
 from newsletter.scheduling.ticking import (
     GRACE,
     check,
@@ -40,7 +41,9 @@ from newsletter.scheduling.ticking import (
 __all__ = [
     "GRACE",
     "UNDO_WINDOW",
+    "Distrusted",
     "NotNow",
+    "NotSure",
     "accept_unconfirmed",
     "cancel",
     "check",
@@ -64,6 +67,8 @@ __all__ = [
     "to_prepare",
     "to_ring",
     "unschedule",
+    "unsure",
+    "unsure_of_refused",
     "waiting_singles",
     "wall_time_in",
     "when",

@@ -6,12 +6,13 @@ import datetime as dt
 from collections.abc import Callable, Iterable
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists
 from django.db.models.functions import Now
 
-from newsletter import deliveries, preflight
+from newsletter import deliveries, invariants, preflight
 from newsletter.content import IssueContent, TrackingMode
 from newsletter.models import Batch, Delivery, Dispatch, DispatchProfile, Halt, Issue, Newsletter, Revision
+from newsletter.scheduling import restoring
 from newsletter.scheduling.clock import resolve, wall_time_in
 from subscribers.models import Subscriber, tier_level_of
 
@@ -24,26 +25,37 @@ class NotNow(ValueError):
     """What was asked cannot be done in the state things are in; the message says why and what to do."""
 
 
-def schedule(issue: Issue, at: dt.datetime | None = None, *, spread: dt.timedelta = dt.timedelta()) -> Dispatch:
+class NotSure(NotNow):
+    """It may have been done before, and a backup restored since: only somebody who is sure does it."""
+
+
+def schedule(
+    issue: Issue, at: dt.datetime | None = None, *, spread: dt.timedelta = dt.timedelta(), sure: bool = False
+) -> Dispatch:
     """Pin the issue as it stands now into a dispatch, to start at `at`; None means at once.
 
     A naive `at` is read off the clock of the newsletter's time zone; an aware one is turned to that clock. The batches
     begin evenly over `spread`. Raises NotNow if preflight finds something, the time has passed, the issue is scheduled
-    or was sent already, or somebody goes on saving it.
+    or was sent already, or somebody goes on saving it; NotSure where it stood in a restored backup and nobody is
+    `sure`.
     """
     for _ in range(TRIES):
         refuse_unless_editable(issue)
+        if not sure and (why := restoring.unsure(issue)):
+            raise NotSure(why)
         content = issue.content()
         found = preflight.problems(content)  # renders, so before the transaction
         if found:
             raise NotNow(" ".join(found))
-        dispatch = _pin(issue, content, at, spread)
+        dispatch = _pin(issue, content, at, spread, sure=sure)
         if dispatch is not None:
             return dispatch
     raise NotNow(f"“{issue.title}” is being changed: look at it and try again.")
 
 
-def _pin(issue: Issue, checked: IssueContent, at: dt.datetime | None, spread: dt.timedelta) -> Dispatch | None:
+def _pin(
+    issue: Issue, checked: IssueContent, at: dt.datetime | None, spread: dt.timedelta, *, sure: bool
+) -> Dispatch | None:
     """Schedule `checked` as the content of the issue; None where somebody has saved another meanwhile."""
     with transaction.atomic():
         locked = Issue.objects.select_for_update(of=("self",), no_key=True)
@@ -67,6 +79,7 @@ def _pin(issue: Issue, checked: IssueContent, at: dt.datetime | None, spread: dt
             "time_zone": zone,
             "due_at": due_at,
             "spread": spread,
+            **({"sure_at": Now()} if sure else {}),
         }
         if dispatch is None:
             return Dispatch.objects.create(issue=issue, newsletter=issue.newsletter, **fields)
@@ -116,6 +129,8 @@ def refuse_unless_editable(issue: Issue) -> None:
             return
         case Status.SCHEDULED:
             raise NotNow(f"“{issue.title}” is scheduled: unschedule it first.")
+        case Status.PAUSED if dispatch and dispatch.started_at is None:
+            raise NotNow(f"“{issue.title}” waits to be sent since a backup was restored: resume or cancel it first.")
         case Status.SENT:
             raise NotNow(f"“{issue.title}” has been sent: a sent issue is never changed or sent again.")
         case _:
@@ -134,22 +149,30 @@ def pause(dispatch: Dispatch, reason: str) -> None:
     _move(dispatch, (Status.PREPARING, Status.SENDING), Status.PAUSED, why, pause_reason=reason)
 
 
-def pause_if_running(dispatch: Dispatch, reason: str) -> bool:
+def pause_if_running(dispatch: Dispatch, reason: str, *, breached: bool = False) -> bool:
     """PAUSED by the engine itself, with the reason in plain words; False where somebody stopped it before."""
-    try:
-        pause(dispatch, reason)
-    except NotNow:
-        return False
-    return True
+    running = Dispatch.objects.filter(pk=dispatch.pk, status__in=(Status.PREPARING, Status.SENDING))
+    paused = running.update(status=Status.PAUSED, pause_reason=reason, breached=breached)
+    dispatch.refresh_from_db()
+    return bool(paused)
 
 
-def resume(dispatch: Dispatch) -> None:
-    """PAUSED -> SENDING, or PREPARING where it was not ready. Raises NotNow."""
-    ready = Dispatch.objects.filter(pk=dispatch.pk, snapshot_at__isnull=False).exclude(_unrendered())
-    to = Status.SENDING if ready.exists() else Status.PREPARING
+def resume(dispatch: Dispatch, *, by: str = "") -> None:
+    """PAUSED -> SENDING; PREPARING where it was not ready, and SCHEDULED where it had not begun. Raises NotNow.
+
+    Where a breach had stopped it, `by` (a name) takes note of all breaches known now, and only new ones stop it again.
+    """
     seen = Delivery.objects.filter(dispatch=dispatch, status=Delivery.Status.FAILED).count()
     with transaction.atomic():
+        locked = Dispatch.objects.select_for_update().get(pk=dispatch.pk)
+        if locked.breached:
+            invariants.acknowledge(dispatch, by)
         taken_note = {"failures_seen": seen, "failures_seen_at": Now(), "breached": False}
+        if locked.snapshot_at is None:
+            to, taken_note["sure_at"] = Status.PREPARING if locked.started_at else Status.SCHEDULED, Now()
+        else:
+            unrendered = DispatchProfile.objects.filter(dispatch=dispatch, variant=None)
+            to = Status.PREPARING if unrendered.exists() else Status.SENDING
         _move(dispatch, (Status.PAUSED,), to, "It is not paused.", pause_reason="", **taken_note)
         deliveries.count_anew(dispatch)
 
@@ -168,8 +191,11 @@ def resend_unconfirmed(dispatch: Dispatch) -> int:
     return _reopen(dispatch, deliveries.resend_unconfirmed)
 
 
-def retry_failed(dispatch: Dispatch) -> int:
-    """Try again what was refused. The number; raises NotNow."""
+def retry_failed(dispatch: Dispatch, *, sure: bool = False) -> int:
+    """Try again what was refused. The number; raises NotNow, and NotSure where it was refused before a backup was
+    restored and nobody is `sure`."""
+    if not sure and (why := restoring.unsure_of_refused(dispatch)):
+        raise NotSure(why)
     return _reopen(dispatch, deliveries.retry_failed)
 
 
@@ -207,24 +233,3 @@ def halt(reason: str) -> None:
 def end_halt() -> bool:
     """Let sending go on; False where nothing was halted."""
     return bool(Halt.objects.all().delete()[0])
-
-
-def distrust(since: dt.datetime) -> dict[str, int]:
-    """After restoring a backup made at `since`: what may have been sent after it is in doubt, and a human decides.
-
-    Queued rows of every dispatch that was on its way become UNCONFIRMED and the dispatch is PAUSED; what was scheduled
-    to start since then is MISSED. The numbers moved, by status. Run it before any worker starts.
-    """
-    with transaction.atomic():
-        deliveries.repeat_nothing()
-        running = Dispatch.objects.filter(status__in=(Status.PREPARING, Status.SENDING, Status.PAUSED))
-        doubted = sum(deliveries.distrust(dispatch) for dispatch in running)
-        reason = f"A backup of {since:%Y-%m-%d %H:%M} was restored: settle what is in doubt, then resume."
-        paused = running.update(status=Status.PAUSED, pause_reason=reason)
-        due = Dispatch.objects.filter(status=Status.SCHEDULED, due_at__gte=since, due_at__lte=Now())
-        missed = due.update(status=Status.MISSED)
-    return {"unconfirmed": doubted, "paused": paused, "missed": missed}
-
-
-def _unrendered() -> Exists:
-    return Exists(DispatchProfile.objects.filter(dispatch=OuterRef("pk"), variant=None))

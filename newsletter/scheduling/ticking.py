@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 
 from newsletter import alerts, audience, deliveries, invariants, rendering, variants
 from newsletter.hooks import occurring
-from newsletter.models import Attempt, Batch, Delivery, Dispatch, Halt
+from newsletter.models import Attempt, Batch, Breach, Delivery, Dispatch, Halt
 from newsletter.scheduling.acts import pause_if_running
 from newsletter.scheduling.clock import resolve
 from newsletter.settings import ENV
@@ -154,6 +154,15 @@ def check() -> None:
             if found:
                 _stop(dispatch, found)
         _pause_where_too_many_fail(dispatch)
+    _tell_of_late_duplicates()
+
+
+def _tell_of_late_duplicates() -> None:
+    """Alert, once, where it turns out that readers of a dispatch were mailed twice that has ended."""
+    late = Breach.objects.new().duplicates().filter(dispatch__status=Status.SENT, dispatch__breached=False)
+    for dispatch in Dispatch.objects.filter(pk__in=late.values("dispatch")):
+        if Dispatch.objects.filter(pk=dispatch.pk, status=Status.SENT, breached=False).update(breached=True):
+            alerts.alert(f"{dispatch}: readers were mailed twice", " ".join(invariants.breaches(dispatch)))
 
 
 def _pause_where_too_many_fail(dispatch: Dispatch) -> None:
@@ -204,8 +213,7 @@ def _refusing_domain(dispatch: Dispatch) -> str:
 
 
 def _stop(dispatch: Dispatch, found: list[str]) -> None:
-    if pause_if_running(dispatch, " ".join(found)):
-        Dispatch.objects.filter(pk=dispatch.pk, status=Status.PAUSED).update(breached=True)
+    if pause_if_running(dispatch, " ".join(found), breached=True):
         alerts.alert(f"{dispatch} is stopped", " ".join(found))
 
 

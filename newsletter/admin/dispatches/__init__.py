@@ -116,6 +116,7 @@ class DispatchAdmin(base.ModelAdmin[Dispatch]):
             "sums_agree": stats.sums_agree(numbers),
             "sum_line": progress.sum_line(numbers) if dispatch.candidates is not None else "",
             "skipped": progress.in_words(numbers["skipped"]),
+            "notes_taken": progress.notes_taken(dispatch),
             "buttons": settling.buttons(request, dispatch),
             "settling": settling.settling(request, dispatch, live["numbers"]),
             "lists": self._lists(request, dispatch, live["numbers"]),

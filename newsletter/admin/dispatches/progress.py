@@ -6,11 +6,11 @@ import datetime as dt
 from typing import Any
 
 from django.core.cache import cache
-from django.db.models import Sum
+from django.db.models import Count, Q, Sum
 from django.db.models.functions import Now
 
 from newsletter import scheduling, stats
-from newsletter.models import Attempt, Delivery, Dispatch
+from newsletter.models import Attempt, Breach, Delivery, Dispatch
 
 Status = Dispatch.Status
 RUNNING = (Status.PREPARING, Status.SENDING)
@@ -93,6 +93,22 @@ def in_words(reasons: dict[str, int]) -> str:
     """Numbers by reason, the largest first: `20 left, 4 paused`."""
     ordered = sorted(reasons.items(), key=lambda item: -item[1])
     return ", ".join(f"{number:,} {REASONS.get(reason, reason)}" for reason, number in ordered)
+
+
+def notes_taken(dispatch: Dispatch) -> list[str]:
+    """Who took note of what did not hold, and when, by the newsletter's clock: a sentence for each time."""
+    seen = Breach.objects.filter(dispatch=dispatch, acknowledged_at__isnull=False).order_by("acknowledged_at")
+    times = seen.values_list("acknowledged_by", "acknowledged_at").annotate(
+        sums=Count("pk", filter=Q(delivery=None)), mails=Count("delivery")
+    )
+    return [_note_taken(dispatch, *row) for row in times]
+
+
+def _note_taken(dispatch: Dispatch, by: str, at: dt.datetime, sums: int, mails: int) -> str:
+    too_many = f"{mails:,} mail{'s' if mails > 1 else ''} too many" if mails else ""
+    of = [too_many, "sums that do not agree" if sums else ""]
+    clock = scheduling.wall_time_in(at, dispatch.time_zone)
+    return f"{by or 'Somebody'} took note of {' and '.join(filter(None, of))} on {clock.day} {clock:%b %Y, %H:%M}."
 
 
 def can_be_undone(dispatch: Dispatch) -> bool:

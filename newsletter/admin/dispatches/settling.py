@@ -38,8 +38,8 @@ def _pause(dispatch: Dispatch, request: HttpRequest) -> str:
 
 
 def _resume(dispatch: Dispatch, request: HttpRequest) -> str:
-    scheduling.resume(dispatch)
-    return "It goes on."
+    scheduling.resume(dispatch, by=request.user.get_username())
+    return f"It goes out on {scheduling.when(dispatch)}." if dispatch.status == Status.SCHEDULED else "It goes on."
 
 
 def _cancel(dispatch: Dispatch, request: HttpRequest) -> str:
@@ -56,7 +56,8 @@ def _accept(dispatch: Dispatch, request: HttpRequest) -> str:
 
 
 def _retry(dispatch: Dispatch, request: HttpRequest) -> str:
-    return f"{_mails(scheduling.retry_failed(dispatch))} tried again."
+    # Whoever posts this was told by the question.
+    return f"{_mails(scheduling.retry_failed(dispatch, sure=True))} tried again."
 
 
 def _asks_cancel(dispatch: Dispatch, counts: dict[str, int]) -> Question:
@@ -107,6 +108,7 @@ def _asks_retry(dispatch: Dispatch, counts: dict[str, int]) -> Question:
         (
             f"{_mails(number, verb=False).capitalize()} refused by the reader's mail server.",
             "Addresses that do not exist will refuse again; too many of these harm how mail servers see you.",
+            *filter(None, [scheduling.unsure_of_refused(dispatch)]),
         ),
         "Try again",
     )

@@ -166,6 +166,7 @@ def _show(
         "moment": asked,
         "checks": previewing.checks(issue.content()),
         "why_not": editing.why_not_editable(issue),
+        "unsure": scheduling.unsure(issue),
         "readers": seen.active,
         "undo_seconds": int(scheduling.UNDO_WINDOW.total_seconds()),
         "back": _issue_page(issue),
@@ -179,7 +180,7 @@ def _schedule(request: HttpRequest, model_admin: base.ModelAdmin[Issue], issue: 
         return _show(request, model_admin, issue, time_form=form)
 
     def do() -> str:
-        dispatch = scheduling.schedule(issue, form.wall_time())
+        dispatch = scheduling.schedule(issue, form.wall_time(), sure="sure" in request.POST)
         return f"“{issue.title}” is scheduled for {scheduling.when(dispatch)}."
 
     return acting.act(request, do, _issue_page(issue))
@@ -187,7 +188,8 @@ def _schedule(request: HttpRequest, model_admin: base.ModelAdmin[Issue], issue: 
 
 def _send_now(request: HttpRequest, issue: Issue) -> HttpResponseBase:
     try:
-        dispatch = scheduling.schedule(issue, dt.datetime.now(dt.UTC) + scheduling.UNDO_WINDOW)
+        starts = dt.datetime.now(dt.UTC) + scheduling.UNDO_WINDOW
+        dispatch = scheduling.schedule(issue, starts, sure="sure" in request.POST)
     except scheduling.NotNow as error:
         messages.error(request, str(error))
         return HttpResponseRedirect(_issue_page(issue))

@@ -8,6 +8,7 @@ from django.utils.dateparse import parse_datetime
 
 from newsletter import commands, scheduling
 from newsletter.commands import Answer
+from newsletter.models import Dispatch
 
 
 class Command(commands.Command):
@@ -20,7 +21,7 @@ class Command(commands.Command):
         parser.add_argument("--since", required=True, help="ISO date and time of the backup, in UTC without an offset.")
 
     def run(self, options: commands.Options) -> Answer:
-        """Doubt, pause, and say how many."""
+        """Doubt, pause, and name what waits for whom; --json has the ids of the dispatches."""
         try:
             since = parse_datetime(options["since"])
         except ValueError as error:
@@ -31,6 +32,24 @@ class Command(commands.Command):
             since = since.replace(tzinfo=dt.UTC)
         if since > timezone.now():
             raise CommandError(f"{options['since']} is yet to come: give the time at which the backup was made.")
-        moved = scheduling.distrust(since)
-        text = "{unconfirmed} deliveries are in doubt, {paused} dispatches are paused, {missed} were due since: missed."
-        return Answer(text.format(**moved), moved)
+        done = scheduling.distrust(since)
+        text = [f"{done.unconfirmed} deliveries are in doubt."]
+        if done.paused:
+            text.append(f"Paused in mid-send, to be settled and resumed: {_named(done.paused)}.")
+        if done.waiting:
+            text.append(
+                f"Not begun in the backup, waiting for somebody to resume or cancel them: {_named(done.waiting)}."
+            )
+        text.append("Drafts, and what was refused, are asked about when somebody sends them.")
+        data = {"unconfirmed": done.unconfirmed, "paused": _ids(done.paused), "waiting": _ids(done.waiting)}
+        return Answer("\n".join(text), data)
+
+
+def _named(dispatches: list[Dispatch]) -> str:
+    titles = [f"“{dispatch.issue}”" for dispatch in dispatches if dispatch.issue]
+    singles = len(dispatches) - len(titles)
+    return ", ".join([*titles, *([f"{singles} single message{'s' if singles > 1 else ''}"] if singles else [])])
+
+
+def _ids(dispatches: list[Dispatch]) -> list[int]:
+    return [dispatch.pk for dispatch in dispatches]

@@ -51,6 +51,10 @@ def report_text(data: dict[str, Any]) -> str:
     text.append(
         "The sums agree." if data["sums_agree"] else "THE SUMS DO NOT AGREE: somebody is lost or counted twice."
     )
+    if data["twice"]:
+        readers = "1 reader was" if data["twice"] == 1 else f"{data['twice']:,} readers were"
+        text.append(f"{readers} mailed more than once:")
+        text += [_duplicate(row) for row in data["breaches"] if row["delivery_id"]]
     if data["put_off"]["deliveries"]:
         text.append(
             "{deliveries} were put off and are tried again from {next_try_at}, by a worker or `manage.py work`; the"
@@ -60,6 +64,12 @@ def report_text(data: dict[str, Any]) -> str:
         text.append("In doubt, settle with `manage.py settle_issue`:")
         text += [f"  delivery {row['id']}, subscriber {row['subscriber_id']}: {row['reply']}" for row in data["doubts"]]
     return "\n".join(line for index, line in enumerate(text) if line or index != 1)
+
+
+def _duplicate(row: dict[str, Any]) -> str:
+    """A line of the report about one mail too many, and who has taken note of it."""
+    seen = f"seen by {row['acknowledged_by']}" if row["acknowledged_at"] else "nobody has taken note of it"
+    return f"  delivery {row['delivery_id']}, subscriber {row['subscriber_id']}: {seen}"
 
 
 def engagement_text(data: dict[str, Any]) -> str:

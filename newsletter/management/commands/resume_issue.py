@@ -12,4 +12,4 @@ class Command(commands.DispatchCommand):
 
     def change(self, dispatch: Dispatch, options: commands.Options) -> None:
         """Go on with an issue that is paused. Raises scheduling.NotNow."""
-        scheduling.resume(dispatch)
+        scheduling.resume(dispatch, by="manage.py resume_issue")

@@ -40,6 +40,7 @@ class Command(commands.Command):
         """ISSUE is an id, or newsletter and number."""
         parser.add_argument("issue", help="Its id (12), or newsletter and number (weekly/3).")
         parser.add_argument("--at", help="ISO date and time, by the newsletter's clock unless it names an offset.")
+        parser.add_argument("--sure", action="store_true", help="Send it though it stood in a restored backup.")
         parser.add_argument("--over", type=float, metavar="HOURS", default=0, help="Spread the sending over so long.")
 
     def run(self, options: commands.Options) -> Answer:
@@ -51,7 +52,7 @@ class Command(commands.Command):
         at = _moment(options["at"])
         dispatch = issue.dispatches.filter(status__in=(Status.PREPARING, Status.SENDING)).first()
         if dispatch is None or at:
-            dispatch = scheduling.schedule(issue, at, spread=spread)
+            dispatch = self._schedule(issue, at, spread, sure=options["sure"])
         if at:
             data = {"issue": issue.pk, "dispatch": dispatch.pk, "status": dispatch.status}
             due_at = dispatch.due_at.isoformat() if dispatch.due_at else None
@@ -68,6 +69,12 @@ class Command(commands.Command):
                 f"Sending paused: {dispatch.pause_reason} Mend it, then `manage.py resume_issue {issue.pk}`."
             )
         return Answer(report_text(data), data)
+
+    def _schedule(self, issue: Issue, at: dt.datetime | None, spread: dt.timedelta, *, sure: bool) -> Dispatch:
+        try:
+            return scheduling.schedule(issue, at, spread=spread, sure=sure)
+        except scheduling.NotSure as error:
+            raise CommandError(f"{error} Find out, then send it with --sure.") from error
 
     def _watch(self, issue: Issue, dispatch: Dispatch, stop: threading.Event, *, quiet: bool) -> None:
         enough = threading.Event()  # of working here: stopped, or there is nothing left to watch

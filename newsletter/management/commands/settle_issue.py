@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from newsletter import commands, scheduling
 from newsletter.models import Dispatch
@@ -14,6 +14,7 @@ class Command(commands.DispatchCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """ISSUE, and exactly one of the three ways."""
         super().add_arguments(parser)
+        parser.add_argument("--sure", action="store_true", help="Retry though that may have been done after a backup.")
         way = parser.add_mutually_exclusive_group(required=True)
         way.add_argument("--resend", action="store_true", help="Send what is in doubt again: some may get it twice.")
         way.add_argument("--accept", action="store_true", help="Take what is in doubt as sent: some may never get it.")
@@ -21,9 +22,16 @@ class Command(commands.DispatchCommand):
 
     def change(self, dispatch: Dispatch, options: commands.Options) -> None:
         """Settle. Raises scheduling.NotNow."""
-        settle = scheduling.accept_unconfirmed
         if options["resend"]:
-            settle = scheduling.resend_unconfirmed
+            number = scheduling.resend_unconfirmed(dispatch)
         elif options["retry_failed"]:
-            settle = scheduling.retry_failed
-        self.said = f"{settle(dispatch)} settled"
+            number = self._retry(dispatch, sure=options["sure"])
+        else:
+            number = scheduling.accept_unconfirmed(dispatch)
+        self.said = f"{number} settled"
+
+    def _retry(self, dispatch: Dispatch, *, sure: bool) -> int:
+        try:
+            return scheduling.retry_failed(dispatch, sure=sure)
+        except scheduling.NotSure as error:
+            raise CommandError(f"{error} Find out, then try again with --sure.") from error

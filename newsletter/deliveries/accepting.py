@@ -1,0 +1,124 @@
+"""How often a delivery was accepted. The first accept stands in its row; each further one is a Breach of its own.
+
+Counted from what transports answered and what events say, never from the status: where an author decided that, nothing
+is known here until somebody who had the mail says so.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from django.db import transaction
+from django.db.models.functions import Now
+
+from newsletter.models import Breach, Delivery
+
+Status = Delivery.Status
+OPEN = (Status.SENDING, Status.UNCONFIRMED)
+# A late accept also settles a row that the author had queued again and nobody has claimed since: one mail is enough.
+# And one that a bounce had settled: whoever sent it back had taken it.
+TAKEN_FROM = (*OPEN, Status.QUEUED, Status.FAILED)
+
+
+class Message(NamedTuple):
+    """One message that was taken: in which attempt (its id; 0: nobody knows), under which of the provider's own ids (""
+    where it is not known)."""
+
+    attempt: int = 0
+    provider_id: str = ""
+
+    def may_be(self, other: Message) -> bool:
+        """Whether nothing that is known of both tells them apart."""
+        return all(mine == theirs or not (mine and theirs) for mine, theirs in zip(self, other, strict=True))
+
+    def with_what_is_known_of(self, other: Message) -> Message:
+        """The same message, from both."""
+        return Message(self.attempt or other.attempt, self.provider_id or other.provider_id)
+
+
+class Told(NamedTuple):
+    """That a delivery (by id) was accepted as `message`; `reply` is what the transport answered, None where it was no
+    transport that told."""
+
+    delivery_id: int
+    message: Message
+    reply: str | None = None
+
+
+def find(known: Sequence[Message], told: Message) -> int | None:
+    """Which of `known` is `told`; None where it can be none of them.
+
+    Whoever knows a message by its attempt seldom knows its id, and the other way round. So two are taken for one unless
+    something tells them apart: there are never found more than there were.
+    """
+    alike = [index for index, message in enumerate(known) if message.may_be(told)]
+    # The id tells more than the attempt, and both more than nothing.
+    return max(
+        alike,
+        key=lambda index: (
+            known[index].provider_id == told.provider_id != "",
+            known[index].attempt == told.attempt != 0,
+            -index,
+        ),
+        default=None,
+    )
+
+
+def note(told: Iterable[Told]) -> int:
+    """Write down that these were accepted, each message once however often it is told; how many became SENT by it.
+
+    An answer settles a row of its own attempt, any other word every row that was handed over. The rows are locked in
+    the order of their ids.
+    """
+    by_delivery: defaultdict[int, list[Told]] = defaultdict(list)
+    for each in told:
+        by_delivery[each.delivery_id].append(each)
+    if not by_delivery:
+        return 0
+    with transaction.atomic():
+        handed_over = Delivery.objects.filter(pk__in=list(by_delivery), tries__gt=0)
+        rows = list(handed_over.select_for_update(no_key=True).order_by("pk"))
+        further: defaultdict[int, list[Breach]] = defaultdict(list)
+        for breach in Breach.objects.filter(delivery__in=[row.pk for row in rows]).order_by("pk"):
+            assert breach.delivery_id is not None  # noqa: S101 - found by it
+            further[breach.delivery_id].append(breach)
+        before = {row.pk: _told_of(row) for row in rows}
+        for row in rows:
+            for each in by_delivery[row.pk]:
+                _count(row, further[row.pk], each.message)
+                _settle(row, each)
+        changed = [row for row in rows if _told_of(row) != before[row.pk]]
+        fields = ["accepted_by", "provider_id", "status", "settled_at", "reply"]
+        Delivery.objects.bulk_update(changed, fields, batch_size=500)
+        return sum(row.status != before[row.pk][0] for row in changed)
+
+
+def _told_of(row: Delivery) -> tuple[str, int | None, str]:
+    return row.status, row.accepted_by, row.provider_id
+
+
+def _settle(row: Delivery, told: Told) -> None:
+    if row.status in TAKEN_FROM and told.message.attempt in (0, row.attempt_id):
+        row.status = Status.SENT
+        row.settled_at = Now()
+        row.reply = row.reply if told.reply is None else told.reply
+
+
+def _count(row: Delivery, further: list[Breach], told: Message) -> None:
+    """Fill in what `told` says of a message that is known, or add it to those that are."""
+    is_known = row.accepted_by is not None or row.provider_id != ""
+    first = [Message(row.accepted_by or 0, row.provider_id)] if is_known else []
+    known = [*first, *(Message(breach.attempt, breach.provider_id) for breach in further)]
+    found = find(known, told)
+    if found is None and known:
+        breach = Breach(dispatch_id=row.dispatch_id, delivery=row, attempt=told.attempt, provider_id=told.provider_id)
+        breach.save()
+        further.append(breach)
+    elif found:
+        breach = further[found - 1]
+        breach.attempt, breach.provider_id = known[found].with_what_is_known_of(told)
+        breach.save(update_fields=["attempt", "provider_id"])
+    else:
+        row.accepted_by, row.provider_id = told if found is None else known[0].with_what_is_known_of(told)
