@@ -155,4 +155,4 @@ class Call(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"Call {self.pk} ({self.status})"
+        return f"Call {self.pk} ({self.get_status_display().lower()})"

@@ -20,7 +20,9 @@ class SuppressionForm(forms.ModelForm):  # type: ignore[type-arg]
     """Asks for an address; of it only the fingerprint is kept."""
 
     address = forms.CharField(
-        max_length=320, help_text="Kept as a hash: enough to know it again, nothing to read it from."
+        widget=base.TextInput,
+        max_length=320,
+        help_text="Kept as a hash: enough to know it again, nothing to read it from.",
     )
 
     class Meta:
