@@ -12,6 +12,7 @@ from django.contrib import messages
 from django.contrib.admin import ShowFacets
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
+from django.forms.utils import pretty_name
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import cached_property
 
@@ -103,10 +104,9 @@ class TabularInline(ThemedTabularInline[Row, Parent]):
     def get_formset(self, request: HttpRequest, obj: Parent | None = None, **kwargs: Any) -> Any:
         """A formset whose fields have names of their own: a column's title is none to whoever hears the page."""
         formset = super().get_formset(request, obj, **kwargs)
-        for field in formset.form.base_fields.values():
-            if field.label:
-                widget: Any = getattr(field.widget, "widget", field.widget)  # within what adds to it
-                widget.attrs.setdefault("aria-label", field.label)
+        for name, field in formset.form.base_fields.items():
+            widget: Any = getattr(field.widget, "widget", field.widget)  # within what adds to it
+            widget.attrs.setdefault("aria-label", field.label or pretty_name(name))
         return formset
 
 
