@@ -354,13 +354,19 @@ CELERY_BROKER_URL = ENV.redis_url
 # may serve them. One that is told nothing takes from all queues in turn.
 CELERY_TASK_QUEUES = [Queue("celery"), Queue("soon"), Queue("hooks"), Queue("intake")]
 CELERY_TASK_ROUTES = {f"newsletter.tasks.{name}": {"queue": "soon"} for name in ("tick", "prepare", "tidy")}
+# Nobody waits for what a task returns; what it did stands in the rows. So there is no result backend either.
 CELERY_TASK_IGNORE_RESULT = True
+# A ring is done with when its task is, so that the ring of a worker that dies is another's at once, and not only when
+# the rows are looked at again. Without the second Celery takes a killed process for one that has done its work.
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
+# A task may take half a minute and longer: nobody keeps rings that an idle worker could answer.
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 # A connection to the database outlives its task, until it breaks or is CONN_MAX_AGE old (newsletter.celery): making one
 # for each task took the database longer than the task's work.
 CELERY_DB_REUSE_MAX = sys.maxsize
+# SIGTERM waits for tasks as long as they take, and these stop after their chunk. Who has no patience (SIGQUIT, or
+# Ctrl-C twice) waits so many seconds, within which a chunk nearly always ends.
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 20
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_REDIRECT_STDOUTS = False

@@ -84,9 +84,13 @@ def test_killed_workers_lose_nobody_and_mail_nobody_twice(start: Start, programs
     assert found["in_doubt"] <= CHUNK * workers * KILLS
 
 
-@pytest.mark.parametrize("programs", [EMBEDDED, CELERY], ids=["embedded", "celery"])
+@pytest.mark.parametrize(
+    ("programs", "number"),
+    [(EMBEDDED, signal.SIGTERM), (CELERY, signal.SIGTERM), (CELERY, signal.SIGQUIT)],
+    ids=["embedded", "celery", "celery in haste"],
+)
 def test_a_worker_asked_to_stop_finishes_its_chunk_and_leaves_no_doubt(
-    start: Start, programs: list[tuple[str, ...]]
+    start: Start, programs: list[tuple[str, ...]], number: signal.Signals
 ) -> None:
     weekly = make_newsletter()
     for _ in range(READERS):
@@ -96,10 +100,11 @@ def test_a_worker_asked_to_stop_finishes_its_chunk_and_leaves_no_doubt(
         dispatch = scheduling.schedule(make_issue(weekly))
         running = [start(*command, **settings) for command in programs]
         until(lambda: sink.count() > 5, "some mails")
-        for program in running:
+        running[0].send_signal(number)
+        for program in running[1:]:
             program.terminate()
         for program in running:
-            program.wait(20)
+            program.wait(30)
         report = stats.count(dispatch)
         assert report["unconfirmed"] == report["sending"] == 0
         assert report["sent"] == sink.count()
