@@ -35,7 +35,8 @@ $(READY): requirements-dev.lock
 	@sed -n '/^uv==/,/[^\\]$$/p' requirements-dev.lock > $(VENV)/uv.lock
 	@echo "Bringing the packages of requirements-dev.lock into $(VENV) …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(VENV)/uv.lock
-	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements-dev.lock
+	@# Compiled once, here: each command would do so anew where Python may write no bytecode.
+	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements-dev.lock
 	@touch $@
 
 demo: setup ## Start everything and send an issue to the demo's readers; DEMO_PORT sets the port
