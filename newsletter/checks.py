@@ -3,7 +3,6 @@
 masthead.E001  a lease ends before the transport is sure to have answered
 masthead.E002  the transport's settings cannot be used
 masthead.E004  the mailbox for bounces cannot be used
-masthead.E005  the links of a mail do not fit into a line of it
 masthead.E010  SITE_URL is not https
 masthead.E011  a key is not set in the environment
 masthead.E012  DEBUG is on
@@ -24,7 +23,7 @@ from typing import Any
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections
 
-from newsletter import fetching, incoming, message, tracking, transports
+from newsletter import fetching, incoming, transports
 from newsletter.models import Newsletter
 from newsletter.settings import ENV, Environment
 
@@ -91,19 +90,6 @@ def the_mailbox_for_bounces_can_be_used(**_: Any) -> list[CheckMessage]:
         Error(problem, hint=hint, id="masthead.E004")
         for problem in fetching.problems(ENV.bounce_mailbox.get_secret_value())
     ]
-
-
-@register(TAG)
-def links_fit_into_a_line(**_: Any) -> list[CheckMessage]:
-    """List-Unsubscribe is one line with SITE_URL and the domain of BOUNCE_ADDRESS in it; all tokens are of one length,
-    so one reader's shows what everybody's comes to."""
-    links = tracking.Links(0)
-    try:
-        message.list_unsubscribe(links.urls(0, 0)["unsubscribe_url"], links.unsubscribe_address(0, 0))
-    except message.TooLong as error:
-        hint = f"Make SITE_URL, or the domain of BOUNCE_ADDRESS, {error.over} characters shorter."
-        return [Error(f"SITE_URL does not fit into a mail. {error}", hint=hint, id="masthead.E005")]
-    return []
 
 
 @register(TAG, deploy=True)

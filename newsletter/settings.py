@@ -22,6 +22,8 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+# RFC 1035 section 2.3.4: with a longer name List-Unsubscribe would fit into no line.
+_HOST = r"(?=.{1,253}\Z)[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*"
 
 
 class Environment(BaseSettings):
@@ -142,7 +144,8 @@ class Environment(BaseSettings):
     @classmethod
     def _bounce_address_leaves_room(cls, value: str) -> str:
         # With a token of 50 characters and a plus sign the local part has 64 octets at most.
-        if value and not re.fullmatch(r"[A-Za-z0-9._-]{1,13}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", value):
+        local, _, host = value.partition("@")
+        if value and not (re.fullmatch(r"[A-Za-z0-9._-]{1,13}", local) and re.fullmatch(_HOST, host)):
             raise ValueError("write it like bounces@news.example.org, with at most 13 ASCII characters before the @")
         return value
 
@@ -169,7 +172,7 @@ class Environment(BaseSettings):
         if parts.scheme not in {"http", "https"} or parts.path.strip("/") or parts.query or parts.fragment:
             raise ValueError("write it like https://news.example.org")
         # It stands in Message-ID and List-Id, which take neither other letters nor the colons of IPv6.
-        if not re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", parts.hostname or ""):
+        if not re.fullmatch(_HOST, parts.hostname or ""):
             raise ValueError("name a host in ASCII letters, an international name in its xn-- form")
         return value.rstrip("/")
 

@@ -25,19 +25,16 @@ __all__ = [
     "Mail",
     "Reader",
     "Sender",
-    "TooLong",
     "assemble",
     "compile",
     "html",
     "is_address",
     "list_headers",
-    "list_unsubscribe",
     "reader_headers",
     "subject",
     "text",
 ]
 
-TooLong = headers.TooLong
 is_address = headers.is_address
 
 
@@ -214,13 +211,9 @@ def reader_headers(reader: Reader, *, bulk: bool) -> dict[str, str]:
         "Message-ID": headers.message_id(reader.message_id),
     }
     if bulk:
-        own["List-Unsubscribe"] = list_unsubscribe(reader.values.get("unsubscribe_url", ""), reader.unsubscribe_address)
+        unsubscribe_url = reader.values.get("unsubscribe_url", "")
+        own["List-Unsubscribe"] = headers.links("List-Unsubscribe", unsubscribe_url, reader.unsubscribe_address)
     return own
-
-
-def list_unsubscribe(url: str, address: str) -> str:
-    """How to leave: by the link, or by mail to `address` (or ""). Raises ValueError, TooLong among them."""
-    return headers.links("List-Unsubscribe", url, address)
 
 
 def _head(sender: Sender) -> str:

@@ -35,14 +35,6 @@ _MESSAGE_ID = re.compile(r"[A-Za-z0-9._=+-]{1,120}@[A-Za-z0-9.:\[\]-]+")
 _URL = re.compile(r"https?://[!#-;=?-Z_a-z~%]+")
 
 
-class TooLong(ValueError):
-    """A header that cannot be folded, `over` octets longer than a line may be."""
-
-    def __init__(self, name: str, over: int) -> None:
-        super().__init__(f"The {name} header is {over} octets longer than the {MOST_OCTETS} that a line may have.")
-        self.over = over
-
-
 def text(name: str, value: str) -> str:
     """Free text (RFC 5322 section 3.2.5)."""
     value = clean_line(value)
@@ -79,15 +71,14 @@ def list_id(name: str, list_name: str, identifier: str) -> str:
 def links(name: str, url: str, address: str = "") -> str:
     """A `<URL>`, and behind it, since the first is preferred, where to write to instead (RFC 2369).
 
-    In one line: folding it has broken signatures. Raises ValueError where `url` is no http(s) URL of plain ASCII,
-    TooLong where it does not fit into a line.
+    In one line: folding it has broken signatures. Raises ValueError where `url` is no http(s) URL of plain ASCII, or
+    they do not fit into a line.
     """
     if not _URL.fullmatch(url):
         raise ValueError(f"The {name} header needs a web address, not “{clean_line(url)[:60]}”.")
     value = f"<{url}>, <mailto:{address}?subject=unsubscribe>" if address else f"<{url}>"
-    over = len(f"{name}: {value}") - MOST_OCTETS
-    if over > 0:
-        raise TooLong(name, over)
+    if len(f"{name}: {value}") > MOST_OCTETS:
+        raise ValueError(f"The {name} header is longer than the {MOST_OCTETS} octets that a line may have.")
     return value
 
 
