@@ -31,7 +31,7 @@ LINKS = 40
 DELIVERIES = """
     INSERT INTO newsletter_delivery (dispatch_id, subscriber_id, profile_id, batch_id, status, reason, tries, reply,
         provider_id, settled_at, unsubscribed_at)
-    SELECT %(dispatch)s, s.id, %(profile)s, %(batch)s,
+    SELECT %(dispatch)s, s.id, CASE WHEN mod(s.id / 10, 10) = 7 THEN %(counted)s ELSE %(followed)s END, %(batch)s,
         CASE WHEN mod(s.id, 100) < 97 THEN 'sent' WHEN mod(s.id, 100) = 97 THEN 'failed'
             WHEN mod(s.id, 1000) = 98 THEN 'unconfirmed' WHEN mod(s.id, 100) = 98 THEN 'sent' ELSE 'skipped' END,
         CASE WHEN mod(s.id, 100) = 99 THEN (ARRAY['unsubscribed', 'paused'])[mod(s.id, 2) + 1] ELSE '' END,
@@ -83,11 +83,15 @@ def fill() -> Issue:
     issue = site.make_issue(newsletter, links=LINKS)
     dispatch = scheduling.schedule(issue)
     batch = Batch.objects.create(dispatch=dispatch, number=1)
-    profile = DispatchProfile.objects.create(
-        dispatch=dispatch, tier_level=0, muted="", text_only=False, tracking="individual"
+    # As it is where readers may choose: every tenth is counted without a name.
+    followed, counted = (
+        DispatchProfile.objects.create(
+            dispatch=dispatch, tier_level=0, muted="", text_only=False, tracking=tracking, readers=readers
+        )
+        for tracking, readers in (("individual", READERS - READERS // 10), ("anonymous", READERS // 10))
     )
     sent = timezone.now() - dt.timedelta(days=7)
-    site.run(DELIVERIES, dispatch=dispatch.pk, profile=profile.pk, batch=batch.pk, sent=sent)
+    site.run(DELIVERIES, dispatch=dispatch.pk, followed=followed.pk, counted=counted.pk, batch=batch.pk, sent=sent)
     site.run(EVENTS, dispatch=dispatch.pk, newsletter=newsletter.pk, sent=sent, links=LINKS)
     Dispatch.objects.filter(pk=dispatch.pk).update(
         status=Dispatch.Status.SENT, snapshot_at=sent, started_at=sent, finished_at=timezone.now(), candidates=READERS

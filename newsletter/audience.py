@@ -102,8 +102,9 @@ def _insert_profiles(dispatch: Dispatch) -> None:
     profile = connection.ops.quote_name(DispatchProfile._meta.db_table)
     with connection.cursor() as cursor:
         cursor.execute(
-            f"INSERT INTO {profile} (dispatch_id, tier_level, muted, text_only, tracking)"  # noqa: S608 - own names
-            " SELECT DISTINCT %s, tier_level, muted, text_only, tracking FROM snapshot_reader WHERE exclusion = ''",
+            f"INSERT INTO {profile} (dispatch_id, tier_level, muted, text_only, tracking, readers)"  # noqa: S608 - own names
+            " SELECT %s, tier_level, muted, text_only, tracking, count(*) FROM snapshot_reader WHERE exclusion = ''"
+            " GROUP BY tier_level, muted, text_only, tracking",
             [dispatch.pk],
         )
 

@@ -87,7 +87,7 @@ def count(dispatch: Dispatch | None, stands: Standing | None = None) -> dict[str
     stands = stands or standing(dispatch)
     hits = engagement(dispatch)
     opened, clicked = (hits[name]["people"]["readers"] for name in ("opens", "clicks"))
-    followed = _followed(dispatch, stands.by_status[Status.SENT])
+    followed = _followed(dispatch, stands)
     breaches = Breach.objects.filter(dispatch=dispatch)
     left = Delivery.objects.filter(dispatch=dispatch, unsubscribed_at__isnull=False)
     return {
@@ -117,18 +117,24 @@ def knowing_readers(dispatches: Iterable[int]) -> set[int]:
     return set(rows.values_list("dispatch", flat=True).distinct())
 
 
-def _followed(dispatch: Dispatch | None, sent: int) -> int:
-    """How many of those sent are followed. Only where the readers of a dispatch chose differently are they counted."""
+def _followed(dispatch: Dispatch | None, stands: Standing) -> int:
+    """How many of those sent are followed. Only where readers chose differently are they counted, and then those on the
+    smaller side, since how many there were is known: of a million that are sent, the few that are not."""
     if dispatch is None:
         return 0
-    profiles = DispatchProfile.objects.filter(dispatch=dispatch)
-    modes = set(profiles.values_list("tracking", flat=True).distinct())
-    if modes <= {TrackingMode.INDIVIDUAL}:
+    readers: Counter[str] = Counter()
+    for tracking, number in DispatchProfile.objects.filter(dispatch=dispatch).values_list("tracking", "readers"):
+        readers[tracking] += number
+    sent = stands.by_status[Status.SENT]
+    if readers.keys() <= {TrackingMode.INDIVIDUAL}:
         return sent
-    if TrackingMode.INDIVIDUAL not in modes:
+    if TrackingMode.INDIVIDUAL not in readers:
         return 0
-    theirs = profiles.filter(tracking=TrackingMode.INDIVIDUAL)
-    return Delivery.objects.filter(dispatch=dispatch, status=Status.SENT, profile__in=theirs).count()
+    theirs = Delivery.objects.filter(dispatch=dispatch, profile__tracking=TrackingMode.INDIVIDUAL)
+    if sent < stands.deliveries / 2:
+        return theirs.filter(status=Status.SENT).count()
+    rest = [status for status in Status if status != Status.SENT]
+    return readers[TrackingMode.INDIVIDUAL] - theirs.filter(status__in=rest).count()
 
 
 def engagement(dispatch: Dispatch | None) -> dict[str, dict[str, Count_]]:

@@ -218,6 +218,23 @@ def test_no_list_says_that_nobody_opened_what_was_counted_without_names(anonymou
     assert "People who opened" not in text(first)
 
 
+@pytest.mark.parametrize("unsent", [0, 1, 3, 5, 6])
+def test_the_followed_are_those_of_whom_mail_was_sent_however_many_that_are(unsent: int) -> None:
+    newsletter = make_newsletter(ask_first=True)
+    for _ in range(4):
+        Subscriber.objects.filter(pk=make_reader(newsletter).subscriber_id).update(tracking=Subscriber.Tracking.AGREED)
+    dispatch = make_dispatch(newsletter, readers=2)
+    Delivery.objects.update(status=Delivery.Status.SENT, tries=1)
+    followed_first = sorted(
+        dispatch.deliveries.values_list("profile__tracking", "pk"), key=lambda row: row[0] != "individual"
+    )
+    states = [Delivery.Status.FAILED, Delivery.Status.UNCONFIRMED, Delivery.Status.QUEUED]
+    for index, (_, pk) in enumerate(followed_first[:unsent]):
+        Delivery.objects.filter(pk=pk).update(status=states[index % 3])
+    numbers = stats.count(dispatch)
+    assert (numbers["sent"], numbers["followed"]) == (6 - unsent, max(4 - unsent, 0))
+
+
 def test_a_share_is_one_of_those_whose_opens_can_be_known(capsys: pytest.CaptureFixture[str]) -> None:
     newsletter = make_newsletter(ask_first=True)
     for choice in (Subscriber.Tracking.AGREED, Subscriber.Tracking.AGREED, Subscriber.Tracking.OFF):

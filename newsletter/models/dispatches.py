@@ -139,6 +139,7 @@ class DispatchProfile(models.Model):
     muted = models.TextField(blank=True)
     text_only = models.BooleanField()
     tracking = models.CharField(max_length=10)
+    readers = models.PositiveIntegerField(default=0, help_text="How many deliveries the snapshot gave it.")
     variant = models.ForeignKey(Variant, models.PROTECT, null=True, related_name="profiles")
 
     class Meta:
