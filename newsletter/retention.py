@@ -25,7 +25,9 @@ logger = logging.getLogger(__name__)
 
 CHUNK = 10_000  # events looked at by one statement
 MARK, OWNERS_MARK = "done with by age", "owners looked up"
-HITS = (Event.Kind.OPEN, Event.Kind.CLICK)
+Kind = Event.Kind
+# What is counted, or stands in the delivery, and says nothing more after a while.
+PASSING = (Kind.OPEN, Kind.CLICK, Kind.ACCEPTED, Kind.DELIVERED, Kind.DEFERRED)
 # The links in a single message run out within an hour or two weeks; its text is needed for as long as it may be sent
 # again, and what is in doubt for longer nobody waits for.
 SINGLE_FOR = dt.timedelta(days=1)
@@ -103,7 +105,7 @@ def _forget_in(rows: QuerySet[Event]) -> Counter[str]:
         for days in (ENV.retain_networks_days, ENV.retain_hits_days, ENV.retain_bounces_days)
     )
     done: Counter[str] = Counter()
-    done["hits"] += rows.filter(kind__in=HITS, at__lt=hits).delete()[0]
+    done["hits and arrivals"] += rows.filter(kind__in=PASSING, at__lt=hits).delete()[0]
     done["networks"] += rows.filter(at__lt=networks).exclude(network="", agent="").update(network="", agent="")
     done["texts"] += rows.filter(at__lt=texts).exclude(detail="").update(detail="")
     return done

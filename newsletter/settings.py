@@ -97,7 +97,9 @@ class Environment(BaseSettings):
         30, ge=1, description="Days for which the network and the program of a hit are kept."
     )
     # Hits of two weeks are counted anew every night (newsletter.events).
-    retain_hits_days: int = Field(90, ge=15, description="Days for which each open and click is kept; counts stay.")
+    retain_hits_days: int = Field(
+        90, ge=15, description="Days for which each open, click and arrival is kept; counts stay."
+    )
     retain_bounces_days: int = Field(180, ge=1, description="Days for which the words of a bounce are kept.")
     retry_seconds: float = Field(20, gt=0, description="First wait before mail that the relay put off is tried again.")
     hooks_private: bool = Field(

@@ -10,13 +10,14 @@ import time_machine
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from newsletter import events, retention, scheduling, sending, stats
+from newsletter import events, feedback, retention, scheduling, sending, stats
 from newsletter.events import Hit, Kind
 from newsletter.models import Delivery, Dispatch, Event, Revision, Variant
 from newsletter.settings import ENV
 from subscribers import consent, subscribing, tidying
 from subscribers.addresses import parse
 from subscribers.models import ConsentRecord
+from tests.feeding import make_notice
 from tests.making import BROWSER, issue_of, make_dispatch, make_newsletter, make_reader
 from tests.smtp_sink import SmtpSink
 
@@ -88,6 +89,19 @@ def test_a_reader_who_comes_back_when_the_hits_have_gone_is_not_counted_twice() 
     assert dispatch.tallies.get(kind="open", judged="", url="").readers == 2
     assert dispatch.tallies.get(kind="open", judged="person", url="").readers == 2
     assert dispatch.tallies.get(kind="open", judged="", url="").hits == 3
+
+
+@pytest.mark.parametrize(("days", "left"), [(89, {"bounce", "accepted", "deferred", "delivered"}), (91, {"bounce"})])
+def test_that_a_mail_arrived_is_forgotten_after_three_months_and_that_it_came_back_is_not(
+    days: int, left: set[str]
+) -> None:
+    first, second = make_dispatch(make_newsletter(), readers=2).deliveries.order_by("pk")
+    arrivals = (Kind.ACCEPTED, Kind.DEFERRED, Kind.DELIVERED)
+    notices = [make_notice(kind, delivery_id=first.pk) for kind in arrivals]
+    feedback.write_notices([*notices, make_notice(Kind.BOUNCE, delivery_id=second.pk)])
+    with later(days):
+        retention.forget()
+    assert set(Event.objects.values_list("kind", flat=True)) == left
 
 
 @pytest.mark.parametrize(("days", "kept"), [(179, True), (181, False)])
@@ -168,11 +182,11 @@ def test_many_rows_go_in_chunks_and_stopping_leaves_the_rest(monkeypatch: pytest
         asked.append(Event.objects.count())
         return len(asked) > 2
 
-    assert retention.forget(stopping=stopping)["hits"] == 20
+    assert retention.forget(stopping=stopping)["hits and arrivals"] == 20
     assert asked == [35, 25, 15]
-    assert retention.forget()["hits"] == 15
+    assert retention.forget()["hits and arrivals"] == 15
     assert not Event.objects.exists()
-    assert "hits" not in retention.forget()
+    assert "hits and arrivals" not in retention.forget()
 
 
 def test_every_night_takes_what_became_old_since(monkeypatch: pytest.MonkeyPatch) -> None:
