@@ -371,8 +371,9 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 # for each task took the database longer than the task's work.
 CELERY_DB_REUSE_MAX = sys.maxsize
 # SIGTERM waits for tasks as long as they take, and these stop after their chunk. Who has no patience (SIGQUIT, or
-# Ctrl-C twice) waits so many seconds, within which a chunk nearly always ends.
-CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 20
+# Ctrl-C twice) waits so many seconds. Tasks hear nothing of that, so it is as long as one takes (sending.TASK_SECONDS)
+# and a chunk more.
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 45
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_REDIRECT_STDOUTS = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
