@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+from django.conf import settings
 
 from newsletter import scheduling, stats
 from newsletter.models import Delivery, Dispatch
@@ -64,11 +65,11 @@ def test_killed_workers_lose_nobody_and_mail_nobody_twice(start: Start, programs
         make_reader(weekly)
     chance = random.Random(7)
     with SmtpSink(answers={"message": lambda _: time.sleep(0.02)}) as sink:
-        settings = {**QUICK, "SMTP_URL": sink.url}
+        environment = {**QUICK, "SMTP_URL": sink.url}
         dispatch = scheduling.schedule(make_issue(weekly))
         kills = 0
         while kills < KILLS:
-            running = [start(*command, **settings) for command in programs]
+            running = [start(*command, **environment) for command in programs]
             before = sink.count()
             goal = min(before + chance.randint(1, READERS // (KILLS + 1)), READERS - 1)
             until(lambda goal=goal: sink.count() >= goal, f"{goal} mails")  # type: ignore[misc]
@@ -76,7 +77,7 @@ def test_killed_workers_lose_nobody_and_mail_nobody_twice(start: Start, programs
                 kill(program)
             kills += 1
         for command in programs:
-            start(*command, **settings)
+            start(*command, **environment)
         until(lambda: Dispatch.objects.filter(status=Dispatch.Status.SENT).exists(), "the dispatch is sent", seconds=60)
         found = account(dispatch, sink)
     workers = 4 if programs == EMBEDDED else 2
@@ -96,20 +97,20 @@ def test_a_worker_asked_to_stop_finishes_its_chunk_and_leaves_no_doubt(
     for _ in range(READERS):
         make_reader(weekly)
     with SmtpSink(answers={"message": lambda _: time.sleep(0.02)}) as sink:
-        settings = {**QUICK, "SMTP_URL": sink.url}
+        environment = {**QUICK, "SMTP_URL": sink.url}
         dispatch = scheduling.schedule(make_issue(weekly))
-        running = [start(*command, **settings) for command in programs]
+        running = [start(*command, **environment) for command in programs]
         until(lambda: sink.count() > 5, "some mails")
         running[0].send_signal(number)
         for program in running[1:]:
             program.terminate()
         for program in running:
-            program.wait(30)
+            program.wait(settings.CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT + 30)
         report = stats.count(dispatch)
         assert report["unconfirmed"] == report["sending"] == 0
         assert report["sent"] == sink.count()
         assert report["queued"] == READERS - sink.count() > 0
-        start(*EMBEDDED[0], **settings)
+        start(*EMBEDDED[0], **environment)
         until(lambda: sink.count() == READERS, "all mails", seconds=60)
         until(lambda: Dispatch.objects.filter(status=Dispatch.Status.SENT).exists(), "the dispatch is sent")
         assert account(dispatch, sink) == {"lost": 0, "twice": 0, "in_doubt": 0}
@@ -151,10 +152,16 @@ def test_a_confirmation_goes_out_in_the_middle_of_a_large_send(start: Start, pro
     for _ in range(800):
         make_reader(weekly)
     with SmtpSink(answers={"message": lambda _: time.sleep(0.1)}) as sink:
-        settings = {**QUICK, "SMTP_URL": sink.url, "BATCH_SIZE": "100", "SMTP_CONNECTIONS": "1", "LEASE_SECONDS": "30"}
+        environment = {
+            **QUICK,
+            "SMTP_URL": sink.url,
+            "BATCH_SIZE": "100",
+            "SMTP_CONNECTIONS": "1",
+            "LEASE_SECONDS": "30",
+        }
         dispatch = scheduling.schedule(make_issue(weekly))
         for command in programs:
-            start(*command, **settings)
+            start(*command, **environment)
         until(lambda: sink.count() > 20, "some mails")
         person = make_subscriber("asks@readers.example")
         scheduling.send_single(person, weekly, subject="Please confirm", body="Hello.")
