@@ -52,16 +52,17 @@ def standing(dispatch: Dispatch | None) -> Standing:
     """Where the deliveries of `dispatch` stand now.
 
     One statement, so that a claim in between cannot make the sums disagree. A part of it for each status, each counted
-    in an index: of a million that takes half as long as to group them, and reasons are asked of the skipped alone.
+    in an index (rows, not ids, which `delivery_sent` does not hold): of a million that takes a fifth of what it takes
+    to group them, and reasons are asked of the skipped alone.
     """
     by_status = dict.fromkeys((status.value for status in Status), 0)
     skipped: Count_ = {}
     if dispatch is not None:
         rows = Delivery.objects.filter(dispatch=dispatch).order_by()
         skipped_ones = rows.filter(status=Status.SKIPPED)
-        reasons = skipped_ones.values_list(Value(Status.SKIPPED.value), "reason").annotate(number=Count("pk"))
+        reasons = skipped_ones.values_list(Value(Status.SKIPPED.value), "reason").annotate(number=Count("*"))
         others = (
-            rows.filter(status=status).values_list(Value(status.value), Value("")).annotate(number=Count("pk"))
+            rows.filter(status=status).values_list(Value(status.value), Value("")).annotate(number=Count("*"))
             for status in Status
             if status != Status.SKIPPED
         )

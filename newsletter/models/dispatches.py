@@ -337,6 +337,9 @@ class Delivery(models.Model):
             models.Index(fields=["batch", "id"], condition=Q(status="queued"), name="delivery_queued"),
             # With the id, so that a page of one status is read in its order however many there are of it.
             models.Index(fields=["dispatch", "status", "id"], name="delivery_by_status"),
+            # The most of a dispatch. Without the id an entry is shared by hundreds of rows: a million are counted in a
+            # third of the time.
+            models.Index(fields=["dispatch"], condition=Q(status="sent"), name="delivery_sent"),
             # Few of many: who left by it, and why somebody was skipped, without a look at the rest.
             models.Index(
                 fields=["dispatch"], condition=Q(unsubscribed_at__isnull=False), name="delivery_that_made_leave"
