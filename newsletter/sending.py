@@ -247,20 +247,24 @@ def _unclaim(batch: Batch, key: uuid.UUID, day: SendingDay | None) -> None:
             warming.note(day, [], not_begun=returned)
 
 
-@transaction.atomic
 def _note(
     attempt: Attempt, day: SendingDay | None, outcomes: list[Outcome], begun: set[int], tries: dict[int, int]
 ) -> None:
     """Safe to repeat, as it is where the answer to its commit was lost."""
-    if day:
-        warming.hold(day)
-    if len(begun) < len(tries):
-        deliveries.put_back(attempt, tries.keys() - begun)
-    closed = deliveries.note(attempt, outcomes, tries=tries, retry_seconds=ENV.retry_seconds)
-    if day and closed:
-        warming.note(day, outcomes, not_begun=len(tries) - len(begun))
-    if any(outcome.result == Result.UNKNOWN for outcome in outcomes):
-        deliveries.repeat_later(attempt, seconds=ENV.retry_seconds)
+
+    def before() -> None:
+        if day:
+            warming.hold(day)
+        if len(begun) < len(tries):
+            deliveries.put_back(attempt, tries.keys() - begun)
+
+    def after(closed: bool) -> None:
+        if day and closed:
+            warming.note(day, outcomes, not_begun=len(tries) - len(begun))
+        if any(outcome.result == Result.UNKNOWN for outcome in outcomes):
+            deliveries.repeat_later(attempt, seconds=ENV.retry_seconds)
+
+    deliveries.note(attempt, outcomes, tries=tries, retry_seconds=ENV.retry_seconds, before=before, after=after)
 
 
 def _mail(pinned: _Pinned, attempt: Attempt, chunk: list[Claimed]) -> message.Mail:

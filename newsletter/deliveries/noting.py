@@ -7,7 +7,7 @@ import json
 import random
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import Case, DateTimeField, F, Value, When
@@ -20,8 +20,6 @@ from newsletter.deliveries.clock import now
 from newsletter.models import Attempt, Batch, Delivery
 from newsletter.transports import KEPT, Outcome, Result
 
-T = TypeVar("T")
-
 Status = Delivery.Status
 STALE = dt.timedelta(hours=72)  # put off for so long, a newsletter is old news: fail it
 LONGEST_WAIT = dt.timedelta(hours=1)
@@ -32,40 +30,50 @@ class _KnownBefore(Exception):
     """Of some of these deliveries an accept was known before, or they are another attempt's by now."""
 
 
-def note(attempt: Attempt, outcomes: Sequence[Outcome], *, tries: Mapping[int, int], retry_seconds: float) -> bool:
+def note(
+    attempt: Attempt,
+    outcomes: Sequence[Outcome],
+    *,
+    tries: Mapping[int, int],
+    retry_seconds: float,
+    before: Callable[[], object] = lambda: None,
+    after: Callable[[bool], object] = lambda closed: None,
+) -> None:
     """Write down what became of the deliveries of `attempt`: UPDATEs that require that attempt, one for all accepted
-    together and one for each other outcome. Whether this closed it: not where that was done before.
+    together and one for each other outcome.
 
-    `tries` says how often each delivery (by id) was tried, this time included. A late answer settles an UNCONFIRMED row
-    of its own attempt. Safe to repeat. Raises django.db.Error while the database cannot be reached: the caller keeps
-    trying.
+    `tries` says how often each delivery (by id) was tried, this time included. `before` and `after` write what belongs
+    to it in the same transaction; `after` is told whether this closed the attempt: not where that was done before. A
+    late answer settles an UNCONFIRMED row of its own attempt. Safe to repeat. Raises django.db.Error while the database
+    cannot be reached: the caller keeps trying.
     """
     accepted = [outcome for outcome in outcomes if outcome.result == Result.ACCEPTED]
 
-    def write(note_accepted: NoteAccepted) -> bool:
+    def write(note_accepted: NoteAccepted) -> None:
+        before()
         note_accepted(attempt, accepted)
         for outcome in outcomes:
             if outcome.result != Result.ACCEPTED:
                 row = Delivery.objects.filter(pk=outcome.delivery_id, attempt=attempt, status__in=OPEN)
                 row.update(**_fields(outcome, tries[outcome.delivery_id], retry_seconds))
         still_open = Attempt.objects.filter(pk=attempt.pk, finished_at=None)
-        return still_open.update(accepted=len(accepted), finished_at=Now()) == 1
+        after(still_open.update(accepted=len(accepted), finished_at=Now()) == 1)
 
-    return with_accepted(write)
+    with_accepted(write)
 
 
-def with_accepted(write: Callable[[NoteAccepted], T]) -> T:
-    """Call `write` with what notes the accepted, in a transaction; what it answers.
+def with_accepted(write: Callable[[NoteAccepted], object]) -> None:
+    """Call `write` with what notes the accepted, in a transaction.
 
     Nearly always all of them are the attempt's own and nobody told of them before: one statement. Where that is not so
     it is undone, and each is looked at by itself: rows that were locked by then would not be in the order of their ids.
     """
     try:
         with transaction.atomic():
-            return write(_note_at_once)
+            write(_note_at_once)
     except _KnownBefore:
         with transaction.atomic():
-            return write(_note_each)
+            write(_note_each)
 
 
 def _note_each(attempt: Attempt, accepted: Sequence[Outcome]) -> None:

@@ -74,13 +74,14 @@ class SmtpTransport:
     ) -> None:
         """See `transports.Transport.hand_over`."""
         load = Load(self._make, sender.address, mail, into, deadline=deadline)
+        name = greeting_name(sender.domain)
         self._lost_in_a_row = 0
         self._all_may_begin, self._next_look = True, 0.0
         try:
             for pipeline in self._watched:
                 pipeline.wake()
             while load.left:
-                self._turn(load, greeting_name(sender.domain))
+                self._turn(load, name)
         except BaseException:
             self.close()  # what is under way belongs to no load any more
             raise
