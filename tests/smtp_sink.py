@@ -464,6 +464,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--delay", type=float, default=1.0, help="seconds that slow- answers take")
     parser.add_argument("--gate", type=Path, help="file whose presence puts gated- recipients off")
+    parser.add_argument("--chunking", action="store_true", help="offer CHUNKING, so that whole messages are pipelined")
     parser.add_argument("--no-sync", action="store_true", help="do not fsync the journal")
     chosen = parser.parse_args()
     ended = threading.Event()
@@ -475,6 +476,7 @@ def main() -> None:
         delay=chosen.delay,
         gate=chosen.gate,
         sync=not chosen.no_sync,
+        extensions=WITH_CHUNKING if chosen.chunking else EXTENSIONS,
     ) as sink:
         print(f"listening on {sink.url}", flush=True)
         ended.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from bench.chaos import outages, traffic, workers
 from bench.chaos.servers import Servers
@@ -24,6 +25,7 @@ FAULTS: dict[str, Callable[[Servers, str, Size], Verdict]] = {
     "relay-killed": outages.relay_killed,
     "relay-says-later": traffic.put_off,
     "relay-hangs-up": traffic.hung_up,
+    "relay-hangs-up-chunking": partial(traffic.hung_up, chunking=True),
     "paused-and-resumed": traffic.paused,
     "two-beats": traffic.two_beats,
     "rung-often": traffic.rung_often,

@@ -173,13 +173,15 @@ def begin(
     members: Callable[[int], bool] = lambda _: False,
     staffed: bool = True,
     beats: int = 1,
+    chunking: bool = False,
 ) -> Send:
     """Schedule an issue at once to `readers` new readers, with workers, a beat and a mail server in place.
 
     The mail server is as slow as makes the send take about so many `seconds` where nothing goes wrong. `treat` gives
     the words that stand in front of the address of reader 0, 1, 2 …: how the mail server treats it; without it all are
     slow and the last quarter wait at the gate besides. `paid` is the text of a section for paid readers; `members` says
-    of reader 0, 1, 2 … who they are. Nobody sends where it is not `staffed`.
+    of reader 0, 1, 2 … who they are. Nobody sends where it is not `staffed`. With `chunking`
+    the mail server takes whole messages one behind the other (RFC 3030).
     """
     number = Dispatch.objects.count() + 1
     weekly = make_newsletter(slug=f"chaos-{number}", name=f"Chaos {number}")
@@ -196,7 +198,7 @@ def begin(
         Membership.objects.bulk_create(Membership(subscriber=person, tier=tier) for person in held)
     journal, gate = servers.folder / f"journal-{number}", servers.folder / f"gate-{number}"
     gate.touch()
-    servers.start_sink(journal, delay=delay_for(readers, seconds), gate=gate)
+    servers.start_sink(journal, delay=delay_for(readers, seconds), gate=gate, chunking=chunking)
     if staffed:
         servers.staff(beats=beats)
     scheduling.schedule(issue)

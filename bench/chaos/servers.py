@@ -127,11 +127,12 @@ class Servers:
         self._redis = self._open(self._redis_command, "redis")
         self._await_answer("Redis", self._ask_redis)
 
-    def start_sink(self, journal: Path, *, delay: float, gate: Path) -> None:
+    def start_sink(self, journal: Path, *, delay: float, gate: Path, chunking: bool = False) -> None:
         """Put a mail server in place of the one before, on the same port; `slow-` readers take it `delay` seconds, and
-        `gated-` ones are put off while there is a file `gate`."""
+        `gated-` ones are put off while there is a file `gate`. With `chunking` it offers that."""
         self.kill_sink()
         words = ["--journal", str(journal), "--port", str(self.smtp_port), "--delay", str(delay), "--gate", str(gate)]
+        words += ["--chunking"] * chunking
         self._sink = self._open([sys.executable, str(ROOT / "tests" / "smtp_sink.py"), *words], "sink")
         self._await_answer("the mail server", self._ask_sink)
 

@@ -15,6 +15,7 @@ from bench.chaos.verdict import Verdict
 from newsletter import scheduling
 from newsletter.mailbox import reading
 from newsletter.models import Attempt
+from newsletter.transports.smtp.pipeline import DEPTH
 from subscribers import consent
 from subscribers.models import Membership, Subscription, Tier
 
@@ -124,8 +125,11 @@ def put_off(servers: Servers, fault: str, size: Size) -> Verdict:
     return send.verdict()
 
 
-def hung_up(servers: Servers, fault: str, size: Size) -> Verdict:
-    """The relay hangs up on a tenth of all readers, before and after the last byte, and refuses a few for good."""
+def hung_up(servers: Servers, fault: str, size: Size, *, chunking: bool = False) -> Verdict:
+    """The relay hangs up on a tenth of all readers, before and after the last byte, and refuses a few for good.
+
+    It leaves a doubt for each message whose last byte it had; with `chunking` the messages behind may have left too.
+    """
     refused = min(size.others // 50, REFUSALS_MOST)
     tenth = _every_tenth(list(HANG_UPS))
     send = sends.begin(
@@ -133,12 +137,13 @@ def hung_up(servers: Servers, fault: str, size: Size) -> Verdict:
         fault,
         readers=size.others,
         treat=lambda index: "refuse550-" if index % 50 == 1 and index // 50 < refused else tenth(index),
+        chunking=chunking,
     )
     send.await_end()
-    unknown = sum(reader.startswith(tuple(word for word, dark in HANG_UPS.items() if dark)) for reader in send.readers)
+    words = tuple(word for word, dark in HANG_UPS.items() if dark or chunking)
+    hang_ups = sum(reader.startswith(words) for reader in send.readers)
     return send.verdict(
-        # A relay that takes messages one after the other without waiting leaves a whole chunk unanswered.
-        bound=unknown * sends.chunk(),
+        bound=hang_ups * (DEPTH if chunking else 1),
         excused={reader for reader in send.readers if reader.startswith("refuse550-")},
     )
 

@@ -35,6 +35,7 @@ def killed(servers: Servers, fault: str, size: Size) -> Verdict:
     chance = random.Random(size.kills)
     send = sends.begin(servers, fault, readers=size.readers, seconds=SECONDS_A_KILL * size.kills)
     kills = bound = 0
+    broken: list[str] = []
     while kills < size.kills:
         send.await_hold()
         time.sleep(chance.uniform(0, sends.CHUNK_SECONDS))
@@ -50,11 +51,15 @@ def killed(servers: Servers, fault: str, size: Size) -> Verdict:
             os.kill(pid, signal.SIGKILL)
         else:
             kill(worker)
-        bound += sends.chunk() * (1 if alone else PROCESSES)
-        kills += bool(send.held_by(fellows))
+        left = send.held_by(fellows)
+        most = sends.chunk() * (1 if alone else PROCESSES)
+        if left > most:
+            broken.append(f"{left} rows were SENDING by what was killed, more than {most}.")
+        bound += left
+        kills += bool(left)
         servers.staff()
     send.await_end()
-    return send.verdict(bound=bound)
+    return send.verdict(bound=bound, broken=broken)
 
 
 def _belongs(servers: Servers, pid: int, worker: Program) -> bool:
