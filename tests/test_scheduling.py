@@ -12,8 +12,8 @@ from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from newsletter import scheduling
-from newsletter.models import Delivery, Dispatch, Issue, Section
+from newsletter import scheduling, sending
+from newsletter.models import Batch, Delivery, Dispatch, Issue, Section
 from newsletter.scheduling import NotNow
 from subscribers.models import Tier
 from tests.making import issue_of, make_dispatch, make_issue, make_newsletter, make_reader
@@ -234,11 +234,22 @@ def test_an_issue_that_cannot_be_rendered_is_paused_with_the_reason() -> None:
 
 def test_a_paused_dispatch_rings_nothing_and_goes_on_where_it_was() -> None:
     dispatch = make_dispatch(make_newsletter(), readers=1)
+    (rung,) = scheduling.to_ring()
     scheduling.pause(dispatch, "Paused by hand.")
     assert scheduling.to_ring() == []
+    assert not sending.send_batch(Batch.objects.get(pk=rung)).claimed
     scheduling.resume(dispatch)
     assert status_of(dispatch) == Status.SENDING
-    assert len(scheduling.to_ring()) == 1
+    assert scheduling.to_ring() == [rung]
+
+
+def test_what_is_tried_again_is_rung_at_once() -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=1)
+    rung = scheduling.to_ring()
+    dispatch.deliveries.update(status="failed", tries=1)
+    scheduling.finish()
+    assert scheduling.retry_failed(dispatch) == 1
+    assert scheduling.to_ring() == rung
 
 
 def test_a_batch_is_rung_once_in_a_lease_time() -> None:

@@ -175,6 +175,7 @@ def resume(dispatch: Dispatch, *, by: str = "") -> None:
             to = Status.PREPARING if unrendered.exists() else Status.SENDING
         _move(dispatch, (Status.PAUSED,), to, "It is not paused.", pause_reason="", **taken_note)
         deliveries.count_anew(dispatch)
+        _ring_at_once(dispatch)
 
 
 def cancel(dispatch: Dispatch) -> None:
@@ -214,8 +215,14 @@ def _reopen(dispatch: Dispatch, queue: Callable[[Dispatch], int]) -> int:
         moved = queue(locked)
         if moved and locked.status == Status.SENT:
             _move(locked, (Status.SENT,), Status.SENDING, "", finished_at=None)
+            _ring_at_once(locked)
     dispatch.refresh_from_db()
     return moved
+
+
+def _ring_at_once(dispatch: Dispatch) -> None:
+    """Let the next tick ring all its batches: who was called while it was stopped found nothing to do."""
+    Batch.objects.filter(dispatch=dispatch, lease_token=None).update(rung_at=None)
 
 
 def _move(dispatch: Dispatch, allowed: Iterable[str], to: str, why_not: str, **fields: object) -> None:
