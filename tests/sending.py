@@ -11,6 +11,7 @@ import pytest
 from newsletter import sending
 from newsletter.models import Batch, Dispatch
 from newsletter.settings import ENV
+from tests.provider_double import Double
 from tests.smtp_sink import SmtpSink
 
 
@@ -24,6 +25,18 @@ def let_go_of_the_transport() -> None:
 def use(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     """Hand over to the relay at `url` from here on."""
     monkeypatch.setitem(ENV.__dict__, "smtp_url", url)
+    let_go_of_the_transport()
+
+
+def use_provider(monkeypatch: pytest.MonkeyPatch, settings: Any, double: Double, name: str) -> None:
+    """Hand over to provider `name` at the double from here on."""
+    settings.ANYMAIL = {
+        "POSTMARK_SERVER_TOKEN": "token",
+        f"{name.upper()}_API_KEY": "key",
+        f"{name.upper()}_API_URL": double.url,
+        "REQUESTS_TIMEOUT": (5, 0.3),
+    }
+    monkeypatch.setitem(ENV.__dict__, "provider", name)
     let_go_of_the_transport()
 
 

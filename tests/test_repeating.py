@@ -17,13 +17,13 @@ from django.utils import timezone
 
 from newsletter import deliveries, invariants, scheduling, sending, stats
 from newsletter.models import Attempt, Batch, Delivery, Dispatch, Halt
-from newsletter.settings import ENV
 from newsletter.transports import KEPT
 from subscribers import consent, tiers
 from subscribers.models import Membership, Subscriber, Subscription, Tier
 from tests.conftest import Start
 from tests.making import make_dispatch, make_issue, make_newsletter, make_reader
 from tests.provider_double import Double, Keeping, running
+from tests.sending import let_go_of_the_transport, use_provider
 from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -44,28 +44,14 @@ def keeping(double: Double) -> Keeping:
     return double.answer
 
 
-def use(monkeypatch: pytest.MonkeyPatch, settings: Any, double: Double, name: str) -> None:
-    """Hand over to provider `name` at the double from here on."""
-    settings.ANYMAIL = {
-        f"{name.upper()}_API_KEY": "key",
-        f"{name.upper()}_API_URL": double.url,
-        "REQUESTS_TIMEOUT": (5, 0.3),
-    }
-    monkeypatch.setitem(ENV.__dict__, "provider", name)
-    if hasattr(sending._local, "transport"):
-        sending._local.transport.close()
-        del sending._local.transport
-
-
 @pytest.fixture(params=["resend", "brevo"])
 def provider(
     double: Double, settings: Any, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[str]:
     name: str = request.param
-    use(monkeypatch, settings, double, name)
+    use_provider(monkeypatch, settings, double, name)
     yield name
-    sending._local.transport.close()
-    del sending._local.transport
+    let_go_of_the_transport()
 
 
 only_brevo = pytest.mark.parametrize("provider", ["brevo"], indirect=True)

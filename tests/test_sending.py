@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 import time
@@ -531,6 +532,21 @@ def test_a_late_not_now_of_a_cancelled_dispatch_is_skipped(sink: SmtpSink) -> No
     deliveries.note(attempt, late, tries={row.pk: 1}, retry_seconds=1)
     scheduling.finish()
     assert stats.count(dispatch)["skipped"] == {"cancelled": 1}
+
+
+@pytest.mark.parametrize("asked", [math.nan, math.inf, -math.inf, 1e300, -5.0])
+def test_whatever_wait_is_asked_for_what_is_known_of_the_chunk_is_kept(sink: SmtpSink, asked: float) -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=3)
+    batch = Batch.objects.get()
+    attempt = Attempt.objects.create(batch=batch, worker="w", transport="smtp", idempotency_key="1" * 32)
+    Delivery.objects.update(status="sending", tries=1, attempt=attempt)
+    first, *rest = dispatch.deliveries.order_by("pk")
+    outcomes = [Outcome(row.pk, Result.LATER, "450 later", retry_after=asked) for row in rest]
+    outcomes.append(Outcome(first.pk, Result.ACCEPTED, "250 ok"))
+    deliveries.note(attempt, outcomes, tries={row.pk: 1 for row in (first, *rest)}, retry_seconds=1)
+    assert statuses(dispatch) == {"sent": 1, "queued": 2}
+    due = Delivery.objects.filter(status="queued", due_at__lte=timezone.now() + timedelta(days=1))
+    assert due.count() == 2
 
 
 def test_a_late_accept_settles_what_the_author_queued_again(sink: SmtpSink) -> None:

@@ -167,13 +167,26 @@ def test_a_provider_that_asks_to_wait_is_obeyed_by_the_whole_chunk(postmark: Pro
 
 
 @pytest.mark.parametrize(
-    ("value", "low", "high"), [("7", 7, 7), ("date", 50, 61), ("past", 0, 0), ("soon", None, None)]
+    ("value", "low", "high"),
+    [
+        ("7", 7, 7),
+        ("date", 50, 61),
+        ("past", 0, 0),
+        ("far", 86_400, 86_400),
+        ("86401", 86_400, 86_400),
+        ("1767225600000", 86_400, 86_400),
+        ("9" * 400, 86_400, 86_400),
+        ("soon", None, None),
+        ("-5", None, None),
+        ("NaN", None, None),
+        ("Wed, 21 Oct 99999999999999999999 07:28:00 GMT", None, None),
+    ],
 )
 def test_the_wait_may_be_seconds_or_a_date(
     mailgun: ProviderTransport, double: Double, value: str, low: float | None, high: float | None
 ) -> None:
     now = dt.datetime.now(dt.UTC)
-    dates = {"date": now + dt.timedelta(seconds=60), "past": now - dt.timedelta(days=1)}
+    dates = {"date": now + dt.timedelta(seconds=60), "past": now - dt.timedelta(days=1), "far": now.replace(year=9999)}
     sent = format_datetime(dates[value], usegmt=True) if value in dates else value
     double.answer = lambda call: (503, {"Retry-After": sent}, {})
     wait = hand_over(mailgun)[0].retry_after

@@ -75,7 +75,7 @@ def note_repeated(attempt: Attempt, outcomes: Sequence[Outcome], *, all_asked: b
     """
     accepted = [outcome for outcome in outcomes if outcome.result == Result.ACCEPTED]
     doubtful = [outcome.delivery_id for outcome in outcomes if outcome.result == Result.UNKNOWN]
-    asked = max((outcome.retry_after or 0 for outcome in outcomes), default=0)
+    asked = max((outcome.wait for outcome in outcomes), default=0)
 
     def write(note_accepted: NoteAccepted) -> None:
         note_accepted(attempt, accepted)

@@ -136,7 +136,7 @@ def _fields(outcome: Outcome, tries: int, retry_seconds: float) -> dict[str, Any
         case Result.LATER:
             # A relay that could not be asked is no fault of the message, which waits as long as the relay rests.
             own = back_off(tries, retry_seconds) if outcome.tried else 0
-            wait = max(own, outcome.retry_after or 0) or back_off(1, retry_seconds)
+            wait = max(own, outcome.wait) or back_off(1, retry_seconds)
             stale = When(put_off_at__lt=Now() - STALE, then=Value(Status.FAILED.value))
             change = {
                 "status": Case(stale, default=Value(Status.QUEUED.value)),

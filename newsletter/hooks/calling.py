@@ -7,7 +7,6 @@ no second look at the name.
 from __future__ import annotations
 
 import datetime as dt
-import email.utils
 import http.client
 import socket
 import ssl
@@ -16,11 +15,11 @@ import time
 from dataclasses import dataclass
 from functools import cache
 
+from newsletter import retry_after
 from newsletter.hooks import destinations
 
 CALL_SECONDS = 10.0  # from the first byte to the last, after the name is resolved
 ANSWER_BYTES = 2048
-LONGEST_WAIT = dt.timedelta(days=1)  # what a Retry-After may ask for
 AGENT = "Masthead-Webhook/1"
 
 
@@ -163,15 +162,8 @@ def _ask(
 
 
 def _retry_after(response: http.client.HTTPResponse) -> dt.timedelta | None:
-    """What the header asks for: seconds, or a date (RFC 9110 section 10.2.3)."""
-    written = (response.getheader("Retry-After") or "").strip()
-    if response.status not in (http.HTTPStatus.TOO_MANY_REQUESTS, http.HTTPStatus.SERVICE_UNAVAILABLE) or not written:
+    """What the header asks for, where the status is one that it belongs to."""
+    if response.status not in (http.HTTPStatus.TOO_MANY_REQUESTS, http.HTTPStatus.SERVICE_UNAVAILABLE):
         return None
-    if written.isascii() and written.isdigit():
-        return min(dt.timedelta(seconds=min(int(written[:9]), 10**8)), LONGEST_WAIT)
-    try:
-        asked = email.utils.parsedate_to_datetime(written)
-        wait = asked.replace(tzinfo=asked.tzinfo or dt.UTC) - dt.datetime.now(dt.UTC)
-    except (ValueError, OverflowError):  # the latter from a number that no date holds
-        return None
-    return min(max(wait, dt.timedelta()), LONGEST_WAIT)
+    asked = retry_after.seconds(response.getheader("Retry-After", ""))
+    return None if asked is None else dt.timedelta(seconds=asked)

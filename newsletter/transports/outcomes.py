@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from newsletter.content import clean_line
+from newsletter.retry_after import within_reason
 
 MAX_REPLY = 300
 # What holds no address, in any spelling, and is one line: nearly every reply.
@@ -40,6 +41,11 @@ class Outcome:
     provider_id: str = ""
     retry_after: float | None = None
     tried: bool = True
+
+    @property
+    def wait(self) -> float:
+        """`retry_after`, whatever a transport put there, as seconds that a database can add: 0 where it is None."""
+        return within_reason(self.retry_after or 0.0)
 
 
 def one_line(reply: str, *addresses: str) -> str:

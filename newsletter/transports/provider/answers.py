@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import ssl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import requests
@@ -14,6 +12,7 @@ from anymail.exceptions import AnymailAPIError, AnymailError, AnymailInvalidAddr
 from anymail.message import AnymailStatus  # type: ignore[import-untyped]
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError, ProxyError
 
+from newsletter import retry_after
 from newsletter.transports.outcomes import Result
 
 _BY_STATUS = {
@@ -104,7 +103,7 @@ def _of_response(response: requests.Response, error: AnymailError) -> Answer:
     code = response.status_code
     reply = f"{code} {_said(response) or first_line(error)}"
     if code in _NOT_NOW:
-        return Answer(Result.LATER, reply, retry_after=_retry_after(response.headers.get("Retry-After", "")))
+        return Answer(Result.LATER, reply, retry_after=retry_after.seconds(response.headers.get("Retry-After", "")))
     if code in _SENDER or (code == 422 and _json(response).get("ErrorCode") in _POSTMARK_SENDER):
         return Answer(Result.SENDER_REFUSED, reply)
     if 400 <= code < 500:
@@ -162,15 +161,3 @@ def _json(response: requests.Response) -> dict[str, Any]:
     except ValueError:
         return {}
     return body if isinstance(body, dict) else {}
-
-
-def _retry_after(value: str) -> float | None:
-    """Seconds from a Retry-After header (RFC 9110 section 10.2.3): a number or a date; None where it is neither."""
-    if value.strip().isascii() and value.strip().isdigit():
-        return float(value)
-    try:
-        when = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    when = when if when.tzinfo else when.replace(tzinfo=dt.UTC)
-    return max(0.0, (when - dt.datetime.now(dt.UTC)).total_seconds())
