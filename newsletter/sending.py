@@ -17,7 +17,7 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache, partial
 
@@ -270,18 +270,17 @@ def _note(
 def _mail(pinned: _Pinned, attempt: Attempt, chunk: list[Claimed]) -> message.Mail:
     """The chunk as compiled variants with their readers. Raises ValueError where the issue or its sender forbid it."""
     readers: dict[str, list[message.Reader]] = {}
+    profiles = pinned.profiles(chunk)
     for row in chunk:
-        digest = row.digest
-        if digest is None or row.profile_level != row.tier_level:
-            digest = variants.ensure(_profile_now(row), pinned.content).digest
-        readers.setdefault(digest, []).append(reader_of(row, attempt, pinned))
+        profile = _profile_now(profiles[row.profile_id], row)
+        digest = variants.ensure(profile, pinned.content).digest
+        readers.setdefault(digest, []).append(reader_of(row, profile.tracking, attempt, pinned))
     return [(_compiled(pinned, digest), group) for digest, group in readers.items()]
 
 
-def _profile_now(row: Claimed) -> DispatchProfile:
-    """The profile of a reader; where their tier changed since the snapshot, with the one they hold now, all else as it
-    was then."""
-    frozen = DispatchProfile.objects.select_related("variant").get(pk=row.profile_id)
+def _profile_now(frozen: DispatchProfile, row: Claimed) -> DispatchProfile:
+    """The profile of a reader who had `frozen` at the snapshot; where their tier changed since, with the one they hold
+    now, all else as it was then."""
     if frozen.tier_level == row.tier_level:
         return frozen
     profile, _ = DispatchProfile.objects.select_related("variant").get_or_create(
@@ -302,6 +301,7 @@ class _Pinned:
     content: IssueContent
     sender: message.Sender
     links: tracking.Links
+    _profiles: dict[int, DispatchProfile] = field(default_factory=dict)
 
     @classmethod
     def of(cls, dispatch_id: int) -> _Pinned:
@@ -309,6 +309,13 @@ class _Pinned:
         content = dispatch.revision.content
         links = tracking.Links(dispatch.newsletter.public_id, content.upgrade_url)
         return cls(dispatch, content, sender_of(dispatch, content), links)
+
+    def profiles(self, chunk: list[Claimed]) -> dict[int, DispatchProfile]:
+        """At least the profiles of `chunk`, by id. None of them changes but for its variant, so each is read once."""
+        if missing := {row.profile_id for row in chunk} - self._profiles.keys():
+            rows = DispatchProfile.objects.select_related("variant").defer("variant__data")
+            self._profiles.update(rows.in_bulk(missing))
+        return self._profiles
 
 
 def sender_of(dispatch: Dispatch, content: IssueContent) -> message.Sender:
@@ -327,9 +334,9 @@ def sender_of(dispatch: Dispatch, content: IssueContent) -> message.Sender:
     )
 
 
-def reader_of(row: Claimed, attempt: Attempt, pinned: _Pinned) -> message.Reader:
-    """What differs in one reader's mail. Message-ID derives from the delivery and Date from the attempt, so a replay
-    of an attempt is the same bytes.
+def reader_of(row: Claimed, mode: str, attempt: Attempt, pinned: _Pinned) -> message.Reader:
+    """What differs in one reader's mail, whose links are tracked by `mode`. Message-ID derives from the delivery and
+    Date from the attempt, so a replay of an attempt is the same bytes.
 
     A single message names nobody: whoever typed an address into a form may have typed anything for the name.
     """
@@ -338,7 +345,7 @@ def reader_of(row: Claimed, attempt: Attempt, pinned: _Pinned) -> message.Reader
     values = pinned.links.urls(row.public_id, row.pk)
     values |= {"name": name, "first_name": name.partition(" ")[0], "delivery_token": token}
     if pinned.content.upgrade_url:
-        values["upgrade_url"] = _upgrade_url(row.tracking, token, pinned)
+        values["upgrade_url"] = _upgrade_url(mode, token, pinned)
     return message.Reader(
         delivery_id=row.pk,
         address=row.address,

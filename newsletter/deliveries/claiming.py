@@ -55,9 +55,6 @@ class Claimed(NamedTuple):
     public_id: int
     tier_level: int  # the one that the reader holds now
     profile_id: int
-    profile_level: int  # the one at the snapshot
-    tracking: str
-    digest: str | None  # of the profile's variant
 
 
 def claim(batch: Batch, *, attempt: Attempt, limit: int) -> list[Claimed]:
@@ -130,9 +127,6 @@ def with_messages(rows: QuerySet[Delivery], *more: str) -> QuerySet[Delivery, tu
             "subscriber__public_id",
             "tier_level",
             "profile_id",
-            "profile__tier_level",
-            "profile__tracking",
-            "profile__variant__digest",
             *more,
         )
     )
