@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from newsletter import stats
-from newsletter.models import Dispatch
+from newsletter.models import Dispatch, Newsletter
 from newsletter.settings import ENV
-from tests.making import make_dispatch, make_newsletter
+from tests.making import make_dispatch, make_newsletter, make_reader
 from tests.provider_double import Double, running
 from tests.sending import let_go_of_the_transport, send, use_provider
 
@@ -41,3 +41,30 @@ def test_however_long_a_provider_asks_to_wait_nothing_is_in_doubt(double: Double
     dispatch = make_dispatch(make_newsletter(), readers=4)
     send(dispatch)
     assert statuses(dispatch) == {"queued": 4}
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "queued", "retried_at_once"),
+    [(429, {"Retry-After": "60"}, 6, 0), (401, {}, 6, 6)],
+)
+def test_what_one_variant_was_told_holds_for_the_others_of_its_chunk(
+    double: Double, status: int, headers: dict[str, str], queued: int, retried_at_once: int
+) -> None:
+    double.answer = lambda call: (status, headers, {"message": "no"})
+    dispatch = make_dispatch(_with_three_variants(), paid="Members only")
+    send(dispatch)
+    assert len(double.calls) == 1
+    assert statuses(dispatch) == {"queued": queued}
+    assert dispatch.deliveries.due().count() == retried_at_once
+
+
+def _with_three_variants() -> Newsletter:
+    """A newsletter with six readers: two see the free view, two the paid one, two text alone."""
+    weekly = make_newsletter()
+    for _ in range(2):
+        make_reader(weekly)
+        make_reader(weekly, tier="paid")
+        subscriber = make_reader(weekly).subscriber
+        subscriber.text_only = True
+        subscriber.save(update_fields=["text_only"])
+    return weekly

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,14 +18,15 @@ from django.db.models import F
 from django.utils import timezone
 from pytest_django import Settings
 
-from newsletter import deliveries, message, rates, scheduling, sending, stats, tasks, tracking
+from newsletter import deliveries, rates, scheduling, sending, stats, tasks, tracking
 from newsletter.models import Attempt, Batch, Delivery, Dispatch, Event, Newsletter
 from newsletter.settings import ENV
 from newsletter.transports import Outcome, Result
 from subscribers import consent, tiers
 from subscribers.models import Membership, Subscriber, Subscription, Suppression, Tier
 from tests.making import make_dispatch, make_newsletter, make_reader
-from tests.sending import let_go_of_the_transport, send, sinking, use
+from tests.provider_double import Call, postmark_takes, running
+from tests.sending import let_go_of_the_transport, send, sinking, use, use_provider
 from tests.smtp_sink import Session, SmtpSink
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -563,23 +566,40 @@ def test_a_late_accept_settles_what_the_author_queued_again(sink: SmtpSink) -> N
     assert statuses(dispatch) == {"sent": 1}
 
 
+@pytest.mark.parametrize("way", ["smtp", "provider"])
 def test_answers_that_came_are_kept_when_the_hand_over_is_cut_short(
-    sink: SmtpSink, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch, settings: Any, way: str
 ) -> None:
     """Some answers of a chunk have come when the worker must go; a late one of the rest cannot be told."""
+    monkeypatch.setitem(ENV.__dict__, "smtp_connections", 1)
     dispatch = make_dispatch(make_newsletter(), readers=4)
-    transport = sending._transport()
-    real = transport.hand_over
+    worker, arrived, gone = threading.get_ident(), itertools.count(1), threading.Event()
 
-    def hand_over(mail: message.Mail, *args: Any, **options: Any) -> None:
-        [(compiled, readers)] = mail
-        real([(compiled, readers[:2])], *args, **options)
+    def end_the_worker_at_the_third(_: object) -> None:
+        if next(arrived) == 3:
+            signal.pthread_kill(worker, signal.SIGUSR1)
+            gone.wait(30)
+
+    def leave(*_: object) -> None:
         raise SystemExit
 
-    monkeypatch.setattr(transport, "hand_over", hand_over)
-    with pytest.raises(SystemExit):
-        send(dispatch)
-    assert sink.count() == 2
+    def answer(call: Call) -> tuple[int, dict[str, str], Any]:
+        end_the_worker_at_the_third(call)
+        return postmark_takes(call)
+
+    before = signal.signal(signal.SIGUSR1, leave)
+    try:
+        # Without extensions one message leaves after the answer to the other.
+        with sinking(monkeypatch, extensions=()) as sink, running() as double:
+            sink.answers["message"] = end_the_worker_at_the_third
+            double.answer = answer
+            if way == "provider":
+                use_provider(monkeypatch, settings, double, "postmark")
+            with pytest.raises(SystemExit):
+                send(dispatch)
+            gone.set()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
     assert statuses(dispatch) == {"sent": 2, "unconfirmed": 2}
 
 

@@ -20,7 +20,17 @@ from newsletter.transports import Outcome, Result
 from newsletter.transports.provider import GIVE_UP_AFTER, PROVIDERS, ProviderTransport, problems
 from newsletter.transports.provider.mails import CARRIES_METADATA, FORWARDS_BOUNCES, SWITCHES_TRACKING
 from newsletter.transports.provider.merging import SYNTAX
-from tests.provider_double import Call, Double, hand_over, make_compiled, make_reader, make_sender, results, running
+from tests.provider_double import (
+    Call,
+    Double,
+    hand_over,
+    make_compiled,
+    make_reader,
+    make_sender,
+    postmark_takes,
+    results,
+    running,
+)
 
 SOON = 0.3  # seconds until these tests find a provider too slow
 
@@ -34,11 +44,6 @@ def double() -> Iterator[Double]:
 def tried(outcomes: list[Outcome]) -> int:
     """How many were handed over."""
     return sum(outcome.tried for outcome in outcomes)
-
-
-def postmark_takes(call: Call) -> tuple[int, dict[str, str], Any]:
-    (address,) = [part.strip("<>") for part in call.fields["To"].split() if "@" in part]
-    return 200, {}, {"To": address, "MessageID": "b7bc2f4a", "ErrorCode": 0, "Message": "OK"}
 
 
 @pytest.fixture

@@ -48,36 +48,24 @@ class ProviderTransport:
         idempotency_key: uuid.UUID | None = None,
     ) -> None:
         """See `transports.Transport.hand_over`."""
-        for compiled, readers in mail:
-            into += self._hand_over(compiled, sender, readers, deadline, idempotency_key)
-
-    def _hand_over(
-        self,
-        compiled: Compiled,
-        sender: Sender,
-        readers: Sequence[Reader],
-        deadline: float,
-        idempotency_key: uuid.UUID | None,
-    ) -> list[Outcome]:
-        plan = _Plan(self.name, compiled, sender, readers)
-        found: dict[int, Answer] = dict(plan.refused)
         calls: list[list[Answer]] = []
-        waiting = deque(plan.groups)
-        while waiting:
-            group = waiting.popleft()
-            said: Answer | list[Answer] | None = _why_not(calls, deadline)
-            if said is None:
-                said = self._call(plan, group, idempotency_key)
-                if isinstance(said, Answer) and said.result == Result.REFUSED and len(group) > 1:
-                    # Some refuse a whole call for one reader, and do not say which: found by halves.
-                    waiting.extendleft((group[len(group) // 2 :], group[: len(group) // 2]))
-                    continue
-                calls.append([said] if isinstance(said, Answer) else said)
-            each = [said] * len(group) if isinstance(said, Answer) else said
-            found.update((reader.delivery_id, answer) for reader, answer in zip(group, each, strict=True))
+        for compiled, readers in mail:
+            plan = _Plan(self.name, compiled, sender, readers)
+            into += plan.refused
+            waiting = deque(plan.groups)
+            while waiting:
+                group = waiting.popleft()
+                said: Answer | list[Answer] | None = _why_not(calls, deadline)
+                if said is None:
+                    said = self._call(plan, group, idempotency_key)
+                    if isinstance(said, Answer) and said.result == Result.REFUSED and len(group) > 1:
+                        # Some refuse a whole call for one reader, and do not say which: found by halves.
+                        waiting.extendleft((group[len(group) // 2 :], group[: len(group) // 2]))
+                        continue
+                    calls.append([said] if isinstance(said, Answer) else said)
+                into += _outcomes(group, said)
         if calls and calls[-1][-1].retry_after is not None:
             self._rests_until = clock.now() + calls[-1][-1].retry_after
-        return list(_outcomes(readers, found))
 
     def together(self, compiled: Compiled, sender: Sender, readers: Sequence[Reader]) -> list[list[int]]:
         """See `keys.Keyed.together`."""
@@ -99,8 +87,7 @@ class ProviderTransport:
         if plan.groups != [list(readers)] or clock.now() >= deadline:
             return []
         said = self._call(plan, readers, idempotency_key)
-        each = [said] * len(readers) if isinstance(said, Answer) else said
-        return list(_outcomes(readers, {reader.delivery_id: one for reader, one in zip(readers, each, strict=True)}))
+        return list(_outcomes(readers, said))
 
     def rests(self) -> float:
         """See `transports.Transport.rests`."""
@@ -137,19 +124,20 @@ class ProviderTransport:
 
 
 class _Plan:
-    """Who goes into which call, and the mail for each. `refused` are readers who can be in none, by delivery."""
+    """Who goes into which call, and the mail for each. `refused` are the outcomes of readers who can be in none."""
 
     def __init__(self, name: str, compiled: Compiled, sender: Sender, readers: Sequence[Reader]) -> None:
         self.name, self.compiled, self.sender = name, compiled, sender
         self.headers: dict[int, dict[str, str]] = {}
-        self.refused: dict[int, Answer] = {}
+        self.refused: list[Outcome] = []
         able: list[Reader] = []
         for reader in readers:
             try:
                 self.headers[reader.delivery_id] = mails.own_headers(sender, reader)
                 able.append(reader)
             except ValueError as error:  # no address, or no link to unsubscribe
-                self.refused[reader.delivery_id] = Answer(Result.REFUSED, str(error), tried=False)
+                reply = one_line(str(error), reader.address)
+                self.refused.append(Outcome(reader.delivery_id, Result.REFUSED, reply, tried=False))
         self.merged = merging.Merged(name, compiled, able) if name in merging.BATCHES and len(able) > 1 else None
         self.groups: list[list[Reader]] = [[reader] for reader in able]
         if self.merged:
@@ -182,10 +170,11 @@ def _why_not(calls: Sequence[Sequence[Answer]], deadline: float) -> Answer | Non
     return None
 
 
-def _outcomes(readers: Sequence[Reader], found: dict[int, Answer]) -> Iterator[Outcome]:
+def _outcomes(readers: Sequence[Reader], said: Answer | list[Answer]) -> Iterator[Outcome]:
+    """One for each of `readers`, who were told this together or each in turn."""
+    answers = [said] * len(readers) if isinstance(said, Answer) else said
     accepted: dict[str, str] = {}  # one call says the same of all its readers
-    for reader in readers:
-        answer = found[reader.delivery_id]
+    for reader, answer in zip(readers, answers, strict=True):
         if answer.result == Result.ACCEPTED:
             reply = accepted.get(answer.reply) or accepted.setdefault(answer.reply, one_line(answer.reply))
         else:
