@@ -17,7 +17,7 @@ from django.db.models import Exists, Max, OuterRef, Q, QuerySet
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from newsletter.models import Delivery, Dispatch, DispatchProfile, Event, Mark, Revision, Variant
+from newsletter.models import Attempt, Delivery, Dispatch, DispatchProfile, Event, Mark, Revision, Variant
 from newsletter.settings import ENV
 from subscribers.models import Subscriber
 
@@ -28,10 +28,10 @@ MARK, OWNERS_MARK = "done with by age", "owners looked up"
 Kind = Event.Kind
 # What is counted, or stands in the delivery, and says nothing more after a while.
 PASSING = (Kind.OPEN, Kind.CLICK, Kind.ACCEPTED, Kind.DELIVERED, Kind.DEFERRED)
-# The links in a single message run out within an hour or two weeks; its text is needed for as long as it may be sent
-# again, and what is in doubt for longer nobody waits for.
+# The text of a single message is needed for as long as it may be sent: while it is of use, and no worker has it in
+# hand; once it was sent, a day.
 SINGLE_FOR = dt.timedelta(days=1)
-SINGLE_IN_DOUBT_FOR = dt.timedelta(days=14)
+SINGLE_IN_HAND = dt.timedelta(hours=1)
 SINGLES = 500  # at once
 IN_DOUBT = (Delivery.Status.UNCONFIRMED, Delivery.Status.FAILED)
 
@@ -64,15 +64,17 @@ def forget(*, stopping: Callable[[], bool] = lambda: False) -> dict[str, int]:
 
 
 def forget_messages() -> int:
-    """Delete the text of single messages that have ended: the links in them have run out, or go out no more."""
+    """Delete the text of single messages that are of no more use, whatever became of them, or were sent."""
     now = timezone.now()
-    ended = Dispatch.objects.filter(kind=Dispatch.Kind.SINGLE, status__in=Dispatch.ENDED)
-    ended = ended.exclude(revision__data__sections=[]).annotate(end=Coalesce("finished_at", "started_at", "created_at"))
+    singles = Dispatch.objects.filter(kind=Dispatch.Kind.SINGLE).exclude(revision__data__sections=[])
+    singles = singles.annotate(end=Coalesce("finished_at", "started_at", "created_at"))
     in_doubt = Exists(Delivery.objects.filter(dispatch=OuterRef("pk"), status__in=IN_DOUBT))
-    over = ended.filter(Q(end__lt=now - SINGLE_IN_DOUBT_FOR) | Q(~in_doubt, end__lt=now - SINGLE_FOR))
+    sent = Q(~in_doubt, status__in=Dispatch.ENDED, end__lt=now - SINGLE_FOR)
+    over = singles.filter(Q(useful_until__lt=now - SINGLE_IN_HAND) | sent)
     number = 0
     while found := dict(over.order_by("pk").values_list("pk", "revision")[:SINGLES]):
         with transaction.atomic():
+            Attempt.objects.filter(batch__dispatch__in=found, repeat_at__isnull=False).update(repeat_at=None)
             DispatchProfile.objects.filter(dispatch__in=found).update(variant=None)
             Variant.objects.filter(dispatch__in=found).delete()
             revisions = list(Revision.objects.filter(pk__in=found.values()))

@@ -40,7 +40,7 @@ COMPILED_KEPT = 64  # variants a worker holds compiled; keeps memory flat howeve
 
 @dataclass(frozen=True)
 class Sent:
-    """What `send_batch` did: `stop` is why the whole dispatch should pause, in plain words, or ""."""
+    """What `send_batch` did: `stop` is why nothing more of the dispatch would go, in plain words, or ""."""
 
     claimed: int = 0
     stop: str = ""
@@ -170,6 +170,7 @@ def _send_chunk(lease: _Lease, pinned: Callable[[], _Pinned], limit: int) -> Sen
     outcomes: list[Outcome] = []
     tries = {row.pk: row.tries for row in chunk}
     begun: set[int] = set()
+    going: list[Claimed] = []
     stop = ""
     try:
         late = _without_room(dispatch, transport.name, chunk)
@@ -185,11 +186,15 @@ def _send_chunk(lease: _Lease, pinned: Callable[[], _Pinned], limit: int) -> Sen
     except ValueError as error:
         if begun:
             raise
-        stop = f"Its mail cannot be made: {error}"
+        stop = transports.one_line(f"Its mail cannot be made: {error}")
+        begun = {row.pk for row in going}
+        outcomes += [Outcome(pk, Result.SENDER_REFUSED, stop, tried=False) for pk in begun]
     finally:
         _keep_trying(partial(_note, attempt, day, outcomes, begun, tries))
     refused = next((outcome for outcome in outcomes if outcome.result == Result.SENDER_REFUSED), None)
-    return Sent(len(chunk), f"The mail server refuses this sender: {refused.reply}" if refused else stop)
+    if refused and not stop:
+        stop = f"The mail server refuses this sender: {refused.reply}"
+    return Sent(len(chunk), stop)
 
 
 def _ask_again(lease: _Lease, pinned: Callable[[], _Pinned], attempt: Attempt, *, stopping: Callable[[], bool]) -> None:

@@ -96,13 +96,16 @@ def prepare(dispatch_id: int) -> None:
 
 @shared_task
 def send_batch(batch_id: int) -> None:
-    """Send what is due of one batch; pause its dispatch where the engine says that none of it would go."""
+    """Send what is due of one batch; pause its dispatch where the engine says that none of it would go, but no single
+    message."""
     batch = Batch.objects.select_related("dispatch").get(pk=batch_id)
     single = batch.dispatch.kind == Dispatch.Kind.SINGLE
     between = _nothing if single else _singles_first
     sent = sending.send_batch(batch, stopping=_stopping.is_set, between=between)
-    if sent.stop:
-        scheduling.pause_if_running(Dispatch.objects.get(pk=batch.dispatch_id), sent.stop)
+    if sent.stop and single:
+        scheduling.tell_of_kept_back(batch.dispatch)
+    elif sent.stop:
+        scheduling.pause_and_tell(batch.dispatch, sent.stop)
 
 
 @shared_task

@@ -54,7 +54,8 @@ def send_link_to(subscriber: Subscriber, newsletter: Newsletter | None = None) -
                 "[Open](%(url)s){.button}\n\n"
                 "It works once, within an hour. If you did not ask for it, do nothing, and do not pass this mail on."
             ) % {"url": url}
-        scheduling.send_single(subscriber, newsletter, subject=subject, body=body)
+        useful_for = one_time.VALID_FOR[Purpose.OPEN]
+        scheduling.send_single(subscriber, newsletter, subject=subject, body=body, useful_for=useful_for)
 
 
 def newsletter_for(subscriber: Subscriber) -> Newsletter | None:
@@ -95,7 +96,8 @@ def ask_for_address(subscriber: Subscriber, address: addresses.Address) -> None:
                 "[Use this address](%(url)s){.button}\n\n"
                 "It works once, within an hour. If it was not you, do nothing: nothing will come."
             ) % {"url": url}
-        scheduling.send_single(target, newsletter, subject=subject, body=body)
+        useful_for = one_time.VALID_FOR[Purpose.ADDRESS]
+        scheduling.send_single(target, newsletter, subject=subject, body=body, useful_for=useful_for)
 
 
 def take_address(link: OneTimeLink) -> bool:

@@ -59,7 +59,7 @@ def ask(newsletter: Newsletter, address: addresses.Address, *, name: str, eviden
         requested = consent.request(subscriber, newsletter, source=FORM, evidence=evidence)
         with translation.override(newsletter.language):
             subject, body = _mail(requested, subscriber, newsletter)
-        scheduling.send_single(subscriber, newsletter, subject=subject, body=body)
+        scheduling.send_single(subscriber, newsletter, subject=subject, body=body, useful_for=VALID_FOR)
 
 
 def _mail(requested: ConsentRecord, subscriber: Subscriber, newsletter: Newsletter) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from newsletter import scheduling, stats
 from newsletter.models import Delivery, Dispatch, Issue, Newsletter
 from newsletter.scheduling import NotNow, NotSure
+from subscribers.models import Subscriber
 from tests.making import issue_of, make_dispatch, make_issue, make_newsletter, make_reader
 from tests.test_admin_issues import page_of, signed_in, text
 
@@ -204,7 +205,26 @@ def test_the_command_says_in_json_what_waits_for_whom(weekly: Newsletter) -> Non
     waiting = scheduling.schedule(make_issue(weekly), timezone.now() + HOUR)
     out = io.StringIO()
     call_command("distrust", "--since", (timezone.now() - HOUR).isoformat(), "--json", stdout=out)
-    assert json.loads(out.getvalue()) == {"unconfirmed": 2, "paused": [running.pk], "waiting": [waiting.pk]}
+    assert json.loads(out.getvalue()) == {
+        "unconfirmed": 2,
+        "cancelled": 0,
+        "paused": [running.pk],
+        "waiting": [waiting.pk],
+    }
+
+
+def test_single_messages_go_out_no_more_and_whoever_misses_one_asks_again(weekly: Newsletter) -> None:
+    reader = Subscriber.objects.get()
+    single = scheduling.send_single(reader, weekly, subject="Please confirm", body="Hello.")
+    said = restore()
+    assert "Single messages cancelled, since whoever misses one asks again: 1." in said
+    assert "Paused" not in said
+    tick()
+    assert status_of(single) == Status.CANCELLED
+    assert (single.deliveries.get().status, single.deliveries.get().reason) == ("skipped", "cancelled")
+    again = scheduling.send_single(reader, weekly, subject="Please confirm", body="Hello.")
+    tick()
+    assert status_of(again) == Status.SENDING
 
 
 # Whatever stood in it, and whatever is done without anybody being sure

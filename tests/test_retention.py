@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from typing import Any
 
 import pytest
 import time_machine
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from newsletter import events, feedback, retention, scheduling, sending, stats
 from newsletter.events import Hit, Kind
-from newsletter.models import Delivery, Dispatch, Event, Revision, Variant
+from newsletter.models import Attempt, Delivery, Dispatch, Event, Revision, Variant
 from newsletter.settings import ENV
 from subscribers import consent, subscribing, tidying
 from subscribers.addresses import parse
@@ -276,8 +278,8 @@ def test_the_text_of_a_message_goes_once_the_link_in_it_has_run_out(monkeypatch:
     assert (dispatch.status, dispatch.deliveries.get().status) == ("sent", "sent")
 
 
-@pytest.mark.parametrize(("days", "gone"), [(2, False), (15, True)])
-def test_what_is_in_doubt_may_be_sent_again_for_two_weeks(days: int, gone: bool) -> None:
+@pytest.mark.parametrize(("days", "gone"), [(2, False), (4, True)])
+def test_what_is_in_doubt_may_be_sent_again_while_it_is_of_use(days: int, gone: bool) -> None:
     dispatch = ask_for(make_newsletter())
     now = dt.datetime.now(dt.UTC)
     Delivery.objects.update(status="unconfirmed", tries=1)
@@ -292,11 +294,33 @@ def test_what_is_in_doubt_may_be_sent_again_for_two_weeks(days: int, gone: bool)
         assert scheduling.resend_unconfirmed(dispatch) == 1
 
 
+@pytest.mark.parametrize("status", ["sending", "paused", "cancelled", "sent"])
+def test_the_text_of_a_message_goes_whatever_became_of_it(status: str) -> None:
+    dispatch = ask_for(make_newsletter())
+    Dispatch.objects.update(status=status)
+    with later(4):
+        assert retention.forget_messages() == 1
+    assert "/y/" not in texts(dispatch)
+
+
 def test_the_text_of_a_message_on_its_way_and_of_an_issue_stays() -> None:
     newsletter = make_newsletter()
     single, issue = ask_for(newsletter), make_dispatch(newsletter, readers=1)
     Dispatch.objects.filter(pk=issue.pk).update(status="sent", finished_at=dt.datetime.now(dt.UTC))
-    with later(400):
+    with later(2.9):
         assert retention.forget_messages() == 0
-    assert "/y/" in texts(single)
+    with later(400):
+        assert retention.forget_messages() == 1
+    assert "/y/" not in texts(single)
     assert "example.com" in texts(issue)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_a_provider_repeats_is_not_asked_once_the_text_is_gone() -> None:
+    dispatch = ask_for(make_newsletter())
+    fields = {"worker": "w", "transport": "resend", "idempotency_key": uuid.uuid4()}
+    attempt = Attempt.objects.create(batch=dispatch.batches.get(), repeat_at=timezone.now(), **fields)
+    with later(4):
+        retention.forget_messages()
+    attempt.refresh_from_db()
+    assert attempt.repeat_at is None

@@ -14,7 +14,7 @@ from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.urls import reverse
 
-from newsletter import counting, feedback, fetching, intake, stats
+from newsletter import counting, feedback, fetching, intake, scheduling, stats
 from newsletter.admin.site import may_view
 from newsletter.models import Attempt, Delivery, Dispatch, Event, Halt, Issue, Newsletter, Tally
 from subscribers.models import Subscription
@@ -108,13 +108,14 @@ def fill(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 
 def _alarms() -> list[Alarm]:
-    """That all sending is halted, each dispatch that stopped because its sums or accepts do not hold, that bounces
-    cannot be read, and what came back and is not written down."""
+    """That all sending is halted, or that of single messages, each dispatch that stopped because its sums or accepts do
+    not hold, that bounces cannot be read, and what came back and is not written down."""
     halted = [Alarm("All sending is halted.", halt.reason) for halt in Halt.objects.order_by("pk")]
     stopped = Dispatch.objects.live().filter(breached=True).select_related("issue", "newsletter").order_by("-pk")
-    mailbox = fetching.current()
+    mailbox, kept_back = fetching.current(), scheduling.kept_back()
     return [
         *halted,
+        *([Alarm("Confirmations and other single messages do not go out.", kept_back)] if kept_back else []),
         *(
             Alarm(
                 f"{dispatch.issue or 'A single message'} is stopped: it does not add up.",

@@ -1,6 +1,7 @@
 """Every change of Delivery.status. Each is one conditional UPDATE: the UPDATE is the lock.
 
 QUEUED -> SENDING -> SENT | FAILED | QUEUED (later) | UNCONFIRMED;  QUEUED -> SKIPPED
+QUEUED -> FAILED for a single message that is of no more use
 UNCONFIRMED -> SENT | FAILED | QUEUED by a late answer of its own attempt, by what comes back, or by the author's word
 UNCONFIRMED -> SENT where the provider repeats its answer to the same call under the same key
 FAILED -> SENT where it was settled by a bounce, and turns out to have been accepted before
@@ -21,6 +22,7 @@ from newsletter.deliveries.claiming import Claimed, claim, with_messages
 from newsletter.deliveries.deciding import (
     accept_unconfirmed,
     count_anew,
+    fail_useless,
     forget_erased,
     resend_unconfirmed,
     retry_failed,
@@ -56,6 +58,7 @@ __all__ = [
     "count_anew",
     "distrust",
     "doubt",
+    "fail_useless",
     "forget_doubts",
     "forget_erased",
     "may_repeat",

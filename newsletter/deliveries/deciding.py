@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from django.db.models import Exists, OuterRef, QuerySet
-from django.db.models.functions import Now
+from django.db.models import Exists, OuterRef, QuerySet, Value
+from django.db.models.functions import Concat, Left, Now
 
 from newsletter.models import Delivery, Dispatch
+from newsletter.transports.outcomes import MAX_REPLY
 from subscribers.models import Subscriber
 
 Status = Delivery.Status
@@ -32,6 +33,15 @@ def skip_cancelled(dispatch: Dispatch) -> int:
     return Delivery.objects.filter(dispatch=dispatch, status=Status.QUEUED).update(
         status=Status.SKIPPED, reason="cancelled", settled_at=Now()
     )
+
+
+def fail_useless() -> int:
+    """QUEUED -> FAILED for single messages that whoever asked for them cannot use any more; the number moved."""
+    over = Dispatch.objects.live().filter(kind=Dispatch.Kind.SINGLE, useful_until__lt=Now())
+    # Our own word in front: what a mail server said of the sender is not to be judged as if it were of the reader.
+    reply = Left(Concat(Value("It did not go out while it was of use. "), "reply"), MAX_REPLY)
+    queued = Delivery.objects.filter(dispatch__in=over, status=Status.QUEUED)
+    return queued.update(status=Status.FAILED, reply=reply, settled_at=Now())
 
 
 def resend_unconfirmed(dispatch: Dispatch) -> int:

@@ -17,7 +17,7 @@ from newsletter.content import clean_line
 from newsletter.deliveries import accepting
 from newsletter.deliveries.accepting import OPEN, TAKEN_FROM
 from newsletter.deliveries.clock import now
-from newsletter.models import Attempt, Batch, Delivery
+from newsletter.models import Attempt, Batch, Delivery, Dispatch
 from newsletter.transports import KEPT, Outcome, Result
 
 Status = Delivery.Status
@@ -48,6 +48,8 @@ def note(
     cannot be reached: the caller keeps trying.
     """
     accepted = [outcome for outcome in outcomes if outcome.result == Result.ACCEPTED]
+    sender_refused = any(outcome.result == Result.SENDER_REFUSED for outcome in outcomes)
+    single = sender_refused and attempt.batch.dispatch.kind == Dispatch.Kind.SINGLE
 
     def write(note_accepted: NoteAccepted) -> None:
         before()
@@ -55,7 +57,7 @@ def note(
         for outcome in outcomes:
             if outcome.result != Result.ACCEPTED:
                 row = Delivery.objects.filter(pk=outcome.delivery_id, attempt=attempt, status__in=OPEN)
-                row.update(**_fields(outcome, tries[outcome.delivery_id], retry_seconds))
+                row.update(**_fields(outcome, tries[outcome.delivery_id], retry_seconds, single=single))
         still_open = Attempt.objects.filter(pk=attempt.pk, finished_at=None)
         after(still_open.update(accepted=len(accepted), finished_at=Now()) == 1)
 
@@ -124,12 +126,20 @@ def doubt_or_failure() -> Case:
     return Case(came_back, default=Value(Status.UNCONFIRMED.value))
 
 
-def _fields(outcome: Outcome, tries: int, retry_seconds: float) -> dict[str, Any]:
+def _fields(outcome: Outcome, tries: int, retry_seconds: float, *, single: bool) -> dict[str, Any]:
     match outcome.result:
         case Result.REFUSED:
             change: dict[str, Any] = {"status": Status.FAILED}
         case Result.UNKNOWN:
             change = {"status": doubt_or_failure()}
+        case Result.SENDER_REFUSED if single:
+            # Nobody pauses or resumes it: it is tried again by itself, after longer each time.
+            change = {
+                "status": Status.QUEUED,
+                "reason": Delivery.SENDER_REFUSED,
+                "due_at": Now() + dt.timedelta(seconds=back_off(tries, retry_seconds)),
+                "put_off_at": Coalesce(F("put_off_at"), Now()),
+            }
         case Result.SENDER_REFUSED:
             # Nobody's mail would go, so it is no fault of this delivery: it waits while the dispatch is paused.
             change = {"status": Status.QUEUED, "tries": F("tries") - int(not outcome.tried)}

@@ -61,6 +61,9 @@ class Dispatch(models.Model):
     snapshot_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     pause_reason = models.TextField(blank=True, default="")
+    useful_until = models.DateTimeField(
+        null=True, help_text="Of a single message: until when whoever asked for it can use it."
+    )
     # The audience as it was at the snapshot: candidates = deliveries + exclusions by reason.
     candidates = models.PositiveIntegerField(null=True)
     exclusions = models.JSONField(default=dict)
@@ -260,6 +263,7 @@ class Delivery(models.Model):
 
     QUEUED -> SENDING -> SENT | FAILED | QUEUED (later, `due_at`) | UNCONFIRMED (no answer, or the worker died)
     QUEUED -> SKIPPED (left, suppressed, erased or cancelled before the hand-over)
+    QUEUED -> FAILED (a single message that did not go out while it was of use)
     UNCONFIRMED -> SENT | FAILED | QUEUED (a late or repeated answer, or the author's word)
     """
 
@@ -298,7 +302,8 @@ class Delivery(models.Model):
     )
     batch = models.ForeignKey(Batch, models.CASCADE, related_name="deliveries", db_index=False, db_constraint=False)
     status = models.CharField(max_length=11, choices=Status, default=Status.QUEUED)
-    reason = models.CharField(max_length=20, blank=True, default="", help_text="Why it was skipped.")
+    SENDER_REFUSED = "sender"  # the reason where a single message waits because it would be nobody's fault but ours
+    reason = models.CharField(max_length=20, blank=True, default="", help_text="Why it was skipped, or is kept back.")
     tries = models.PositiveSmallIntegerField(default=0, help_text="Hand-overs begun.")
     # Only an attempt that claimed nothing is deleted by itself.
     attempt = models.ForeignKey(

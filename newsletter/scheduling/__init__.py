@@ -25,11 +25,13 @@ from newsletter.scheduling.acts import (
 )
 from newsletter.scheduling.clock import resolve, wall_time_in, when
 from newsletter.scheduling.restoring import Distrusted, distrust, unsure, unsure_of_refused
+from newsletter.scheduling.singles import kept_back, tell_of_kept_back, unsettled
 from newsletter.scheduling.ticking import (
     GRACE,
     check,
     finish,
     forget_erased,
+    pause_and_tell,
     prepare,
     start_due,
     take_back_expired,
@@ -52,7 +54,9 @@ __all__ = [
     "finish",
     "forget_erased",
     "halt",
+    "kept_back",
     "pause",
+    "pause_and_tell",
     "pause_if_running",
     "prepare",
     "refuse_unless_editable",
@@ -64,9 +68,11 @@ __all__ = [
     "send_single",
     "start_due",
     "take_back_expired",
+    "tell_of_kept_back",
     "to_prepare",
     "to_ring",
     "unschedule",
+    "unsettled",
     "unsure",
     "unsure_of_refused",
     "waiting_singles",

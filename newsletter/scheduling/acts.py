@@ -88,10 +88,18 @@ def _pin(
     return dispatch
 
 
-def send_single(subscriber: Subscriber, newsletter: Newsletter, *, subject: str, body: str) -> Dispatch:
+def send_single(
+    subscriber: Subscriber,
+    newsletter: Newsletter,
+    *,
+    subject: str,
+    body: str,
+    useful_for: dt.timedelta = dt.timedelta(hours=1),
+) -> Dispatch:
     """Queue one message to one person, in the look of `newsletter`: a confirmation, a one-time link.
 
-    `body` is Markdown. It goes the way of every mail, as an audience of one, and is not tracked. Call it inside the
+    `body` is Markdown. It goes the way of every mail, as an audience of one, and is not tracked. What has not gone out
+    for as long as the link in it is `useful_for`, or any mail is tried, goes out no more. Call it inside the
     transaction that makes it necessary.
     """
     content = newsletter.single_content(subject=subject, body=body)
@@ -103,6 +111,7 @@ def send_single(subscriber: Subscriber, newsletter: Newsletter, *, subject: str,
         status=Status.SENDING,
         started_at=Now(),
         snapshot_at=Now(),
+        useful_until=Now() + min(useful_for, deliveries.STALE),
         candidates=1,
     )
     # Its variant is rendered by the worker that sends it: no compiler inside the caller's transaction.

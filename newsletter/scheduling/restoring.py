@@ -21,9 +21,11 @@ OPEN = (Delivery.Status.QUEUED, Delivery.Status.SENDING)
 
 @dataclass
 class Distrusted:
-    """How many deliveries are `unconfirmed`; the dispatches that are `paused` in mid-send, and `waiting` before it."""
+    """How many deliveries are `unconfirmed`, and single messages `cancelled`; the dispatches that are `paused` in
+    mid-send, and `waiting` before it."""
 
     unconfirmed: int = 0
+    cancelled: int = 0
     paused: list[Dispatch] = field(default_factory=list)
     waiting: list[Dispatch] = field(default_factory=list)
 
@@ -32,12 +34,15 @@ def distrust(since: dt.datetime) -> Distrusted:
     """After restoring a backup made at `since`: what may have been sent after it is in doubt, and a human decides.
 
     Rows that are open become UNCONFIRMED, and their dispatch is PAUSED; so is one that waits for its time, whenever
-    that is, since it may have been sent at another. Run it before any worker starts.
+    that is, since it may have been sent at another. Single messages are cancelled: whoever misses one asks again. Run
+    it before any worker starts.
     """
     done = Distrusted()
     with transaction.atomic():
         Restoration.objects.create(made_at=since)
         deliveries.repeat_nothing()
+        singles = Dispatch.objects.live().filter(kind=Dispatch.Kind.SINGLE)
+        done.cancelled = singles.update(status=Status.CANCELLED, finished_at=None)
         left = Exists(Delivery.objects.filter(dispatch=OuterRef("pk"), status__in=OPEN))
         for dispatch in Dispatch.objects.filter(left).exclude(status=Status.CANCELLED).order_by("pk"):
             done.unconfirmed += deliveries.distrust(dispatch)

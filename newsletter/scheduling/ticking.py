@@ -177,7 +177,13 @@ def _pause_where_too_many_fail(dispatch: Dispatch) -> None:
         )
     elif _have_grown(dispatch, failed + dispatch.failures_seen):
         reason = _refusing_domain(dispatch)
-    if reason and pause_if_running(dispatch, reason):
+    if reason:
+        pause_and_tell(dispatch, reason)
+
+
+def pause_and_tell(dispatch: Dispatch, reason: str) -> None:
+    """PAUSED by the engine itself, with the reason in plain words, and whoever runs the site hears of it."""
+    if pause_if_running(dispatch, reason):
         alerts.alert(f"{dispatch} is paused", reason)
 
 
@@ -213,7 +219,11 @@ def _refusing_domain(dispatch: Dispatch) -> str:
 
 
 def _stop(dispatch: Dispatch, found: list[str]) -> None:
-    if pause_if_running(dispatch, " ".join(found), breached=True):
+    if dispatch.kind == Dispatch.Kind.SINGLE:  # of one mail nothing is left to stop, and nobody would resume it
+        stopped = bool(invariants.acknowledge(dispatch, ""))
+    else:
+        stopped = pause_if_running(dispatch, " ".join(found), breached=True)
+    if stopped:
         alerts.alert(f"{dispatch} is stopped", " ".join(found))
 
 
@@ -223,6 +233,7 @@ def finish() -> None:
     An answer that comes after that, from a worker that was frozen or cut off, may put rows back into the queue: then
     the dispatch is SENDING again, or they are skipped where it was cancelled.
     """
+    deliveries.fail_useless()
     late = Delivery.objects.filter(dispatch=OuterRef("pk"), status=Delivery.Status.QUEUED)
     ended = Dispatch.objects.filter(Exists(late), finished_at__gt=Now() - LATE)
     ended.filter(status=Status.SENT).update(status=Status.SENDING, finished_at=None)

@@ -8,7 +8,7 @@ from typing import Protocol
 from newsletter.message import Mail, Sender, dkim
 from newsletter.settings import ENV
 from newsletter.transports.keys import KEPT, Keyed
-from newsletter.transports.outcomes import Outcome, Result
+from newsletter.transports.outcomes import Outcome, Result, one_line
 
 __all__ = [
     "KEPT",
@@ -19,6 +19,7 @@ __all__ = [
     "hand_over",
     "keyed",
     "longest_wait",
+    "one_line",
     "open_transport",
     "problems",
 ]

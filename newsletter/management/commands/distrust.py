@@ -40,15 +40,20 @@ class Command(commands.Command):
             text.append(
                 f"Not begun in the backup, waiting for somebody to resume or cancel them: {_named(done.waiting)}."
             )
+        if done.cancelled:
+            text.append(f"Single messages cancelled, since whoever misses one asks again: {done.cancelled}.")
         text.append("Drafts, and what was refused, are asked about when somebody sends them.")
-        data = {"unconfirmed": done.unconfirmed, "paused": _ids(done.paused), "waiting": _ids(done.waiting)}
+        data = {
+            "unconfirmed": done.unconfirmed,
+            "cancelled": done.cancelled,
+            "paused": _ids(done.paused),
+            "waiting": _ids(done.waiting),
+        }
         return Answer("\n".join(text), data)
 
 
 def _named(dispatches: list[Dispatch]) -> str:
-    titles = [f"“{dispatch.issue}”" for dispatch in dispatches if dispatch.issue]
-    singles = len(dispatches) - len(titles)
-    return ", ".join([*titles, *([f"{singles} single message{'s' if singles > 1 else ''}"] if singles else [])])
+    return ", ".join(f"“{dispatch.issue}”" for dispatch in dispatches)
 
 
 def _ids(dispatches: list[Dispatch]) -> list[int]:
