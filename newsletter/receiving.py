@@ -88,7 +88,8 @@ def receive(raw: bytes, recipient: str | None = None) -> Received:
     raw = raw[:LIMIT]
     report = bounces.read(raw)
     said = _said_by_address([*filter(None, [recipient]), *report.sent_to])
-    leaves = report.kind == Kind.UNSUBSCRIBE or (isinstance(said, tracking.ReaderToken) and report.kind == Kind.REPLY)
+    to_leave = isinstance(said, tracking.ReaderToken) and (report.kind == Kind.REPLY or report.asks_to_leave)
+    leaves = report.kind == Kind.UNSUBSCRIBE or to_leave
     if leaves:
         if said is None:
             return Received(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from newsletter import bounces
 from newsletter.bounces import Kind, Verdict
+from tests import returned
 from tests.conftest import ROOT
 
 FIXTURES = Path(__file__).parent / "fixtures" / "bounces"
@@ -146,6 +147,12 @@ def test_each_recipient_of_a_report_has_a_verdict_the_gravest_first() -> None:
     assert found == [("ada@there.example", Verdict.HARD), ("ben@there.example", Verdict.SOFT)]
 
 
+def test_of_a_report_on_very_many_recipients_the_first_are_looked_at() -> None:
+    many = [f"reader{number}@there.example" for number in range(300)]
+    report = bounces.read(returned.bounce("b@letters.example", *many))
+    assert report.recipients == tuple(many[:20])
+
+
 def test_the_returned_mails_own_words_are_not_the_machines() -> None:
     report = bounces.read(fixture("qmail-no-mailbox"))
     assert report.verdict is Verdict.HARD
@@ -167,6 +174,83 @@ def test_the_returned_mails_own_words_are_not_the_machines() -> None:
 )
 def test_what_is_no_bounce_is_told_apart(name: str, kind: Kind) -> None:
     assert bounces.read(fixture(name)).kind is kind
+
+
+AUTOMATIC = {"Auto-Submitted": "auto-replied"}
+NO_PATH = {"Return-Path": "<>"}
+
+
+def from_whom(sender: str, subject: str, body: str, **headers: str) -> bytes:
+    return returned.letter("b@letters.example", subject, body, **headers).replace(
+        b"Ada <ada@readers.example>", sender.encode(), 1
+    )
+
+
+# Each speaks of mail and addresses, and of none of ours that failed.
+NO_REPORTS = [
+    ("mail@shop.example", "Automatische Antwort: Number 12", "Diese Adresse existiert nicht mehr."),
+    ("kim@antivirus.example", "Automatic reply: Number 12", "I have left the company, my account was deleted."),
+    ("Postmaster <postmaster@there.example>", "Automatic reply: Number 12", "I am away. Was your mail blocked? Call."),
+    ("MAILER-DAEMON@there.example", "Abwesenheit: Number 12", "Das Postfach ist gelöscht.\n\nkim@there.example\n"),
+    ("Postmaster <postmaster@there.example>", "Your question", "An unknown user has no mailbox here, as you know."),
+    ("Postmaster <postmaster@there.example>", "Thank you for your report", "Was it a blocked mail, an unknown user?"),
+    ("antispam@there.example", "Please confirm your mail", "It is held: you are not on my white list."),
+    ("Kim <kim@there.example>", "Mail rejected by our server", "I passed it on to Bo and got: user unknown. Why?"),
+    ("Kim <kim@there.example>", "My mailbox is full", "Of your letters! One was rejected: 552 mailbox full."),
+    ("Kim <kim@there.example>", "Undelivered parcel", "The address does not exist, they say at the post office."),
+    ("Kim <kim@there.example>", "Returned mail", "> 550 5.1.1 user unknown\n\nWhat does that mean?"),
+    ("Kim <kim@there.example>", "Automatic reply: Why mail is returned", "My old address does not exist any more."),
+]
+
+
+@pytest.mark.parametrize("headers", [{}, AUTOMATIC], ids=["by hand", "automatic"])
+@pytest.mark.parametrize(("sender", "subject", "body"), NO_REPORTS)
+def test_who_speaks_of_addresses_reports_no_failure(
+    sender: str, subject: str, body: str, headers: dict[str, str]
+) -> None:
+    assert bounces.read(from_whom(sender, subject, body, **headers)).verdict is Verdict.NOT_A_BOUNCE
+
+
+@pytest.mark.parametrize("subject", ["Number 12", "Re: Undelivered parcels", "Automatic reply: Undelivered parcels"])
+def test_an_empty_return_path_alone_makes_no_absence_note_a_report(subject: str) -> None:
+    body = "Kim has left. The account was deleted.\n\nkim@there.example\n"
+    raw = from_whom("Kim <kim@there.example>", subject, body, **AUTOMATIC, **NO_PATH)
+    assert bounces.read(raw).kind is Kind.AUTO_REPLY
+
+
+def test_nobody_is_given_up_for_words_that_come_with_an_empty_return_path_alone() -> None:
+    words = "Your mail to Kim could not be delivered: there is no such mailbox."
+    raw = from_whom("Post <post@there.example>", "Undelivered mail", words, **NO_PATH)
+    assert bounces.read(raw).verdict is Verdict.SOFT
+    assert bounces.read(raw.replace(b"Post <post@", b"Postmaster <post@")).verdict is Verdict.HARD
+
+
+@pytest.mark.parametrize(
+    ("sender", "subject", "body"),
+    [
+        ("Post <mail@there.example>", "Mail rejected", "Refused:\n\n550 unknown user\n"),
+        ("Post <mail@there.example>", "Your mail was rejected", "They said: 550 5.1.1 unknown user"),
+        ("MAILER-DAEMON@there.example", "Undeliverable: Out of office, and happy", "No such user: kim@there.example"),
+        ("MAILER-DAEMON@there.example", "Automatic reply: mail failed", "The answer was: 550 5.1.1 unknown user"),
+        ("MAILER-DAEMON@there.example", "Number 12", "kim@there.example\nunknown user"),
+    ],
+)
+def test_whoever_quotes_the_servers_reply_reports_a_failure(sender: str, subject: str, body: str) -> None:
+    assert bounces.read(from_whom(sender, subject, body)).verdict is Verdict.HARD
+
+
+@pytest.mark.parametrize(
+    ("subject", "headers", "kind"),
+    [
+        ("Unsubscribe", {}, Kind.UNSUBSCRIBE),
+        ("Re: AW: unsubscribe me from this list, please!", {}, Kind.UNSUBSCRIBE),
+        ("Re: Unsubscribe from what tires you: a plan", {}, Kind.REPLY),
+        ("Re: Remove me from your sight", AUTOMATIC, Kind.AUTO_REPLY),
+        ("Re: Unsubscribe", AUTOMATIC, Kind.AUTO_REPLY),
+    ],
+)
+def test_the_subject_of_an_issue_is_nobodys_wish_to_leave(subject: str, headers: dict[str, str], kind: Kind) -> None:
+    assert bounces.read(from_whom("Kim <kim@there.example>", subject, "Thanks.", **headers)).kind is kind
 
 
 def test_a_report_in_html_alone_is_read_without_what_a_browser_hides() -> None:

@@ -198,6 +198,18 @@ def test_an_absence_note_at_the_unsubscribe_address_unsubscribes_nobody(mails: l
     assert status_of(mails[0]) == Subscription.Status.ACTIVE
 
 
+def test_a_program_that_asks_to_leave_at_the_unsubscribe_address_unsubscribes(mails: list[Received]) -> None:
+    asks = letter(leave_address(mails[0]), "unsubscribe", Auto_Submitted="auto-generated")
+    assert receiving.receive(asks).done == Done.NOTED
+    assert status_of(mails[0]) == Subscription.Status.UNSUBSCRIBED
+
+
+def test_an_absence_note_in_answer_to_an_issue_about_leaving_unsubscribes_nobody(mails: list[Received]) -> None:
+    away = letter(mails[0].sender, "Re: Unsubscribe", "Back on Monday.", Auto_Submitted="auto-replied")
+    assert receiving.receive(away).done == Done.LEFT
+    assert status_of(mails[0]) == Subscription.Status.ACTIVE
+
+
 def test_who_asks_to_leave_at_an_address_without_a_token_is_left_for_a_person(mails: list[Received]) -> None:
     received = receiving.receive(letter(BOUNCES))
     assert (received.kind, received.done, received.by_a_person) == (Kind.UNSUBSCRIBE, Done.LEFT, True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from newsletter.bounces.mime import Mail
 from newsletter.bounces.phrases.rules import any_of
 
@@ -16,17 +18,14 @@ _DAEMON = any_of(
     r"mailadmin",
     r"microsoft exchange",
     r"bounces?@",
-    r"^mail(?:er)?@",
     r"non-?delivery",
+    r"\bndr\b",
     r"internet mail delivery",
     r"mail transfer",
     r"mta@",
     r"mmdf",
     r"\bsmtp@",
     r"amavis",
-    r"virus",
-    r"antispam",
-    r"anti-spam",
 )
 _FAILED = any_of(
     r"undeliver",
@@ -68,7 +67,7 @@ _FAILED = any_of(
     r"retour(?:né)? (?:à|de)",
     r"impossible de (?:remettre|délivrer|distribuer)",
     r"non remissible",
-    r"no (?:se (?:ha |pudo )?)?entreg",
+    r"no (?:se (?:ha |pudo |puede |ha podido )?)?entreg",
     r"no entregad",
     r"devuelto",
     r"fallo",
@@ -206,12 +205,16 @@ _AWAY = any_of(
     r"new (?:e-?mail )?address",
     r"change of (?:e-?mail )?address",
 )
-_LEAVE = any_of(
-    r"^\W*(?:re: ?|aw: ?|sv: ?)?(?:please )?(?:unsubscribe|unsub|opt[ -]?out|remove(?: me)?|abmeld\w*|"
-    r"abbestell\w*|austragen|désabonne\w*|désinscri\w*|se désabonner|darme de baja|baja|"
+# What a mail program puts before the subject that is answered.
+_ANSWERED = re.compile(r"^(?:(?:re|aw|sv|vs|antw|odp|rép|res|ref|r)(?:\[\d+\])? ?: ?)+")
+# As a whole: "Unsubscribe from the noise" is the subject of an issue.
+_LEAVE = re.compile(
+    r"^\W*(?:(?:please|pls|bitte|kindly) )?(?:unsubscribe|unsub|opt[ -]?out|remove(?: me)?|take me off|abmeld\w*|"
+    r"abbestell\w*|austragen|désabonne\w*|désinscri\w*|se désabonner|(?:darme de )?baja|"
     r"cancelar (?:la )?suscripci[óo]n|desuscribir\w*|disiscri\w*|cancellami|cancelar (?:inscri|assin)\w*|"
     r"descadastr\w*|afmelden|uitschrijven|wypisz\w*|rezygnuj\w*|отписат\w*|отписка|avregistrera|frameld|配信停止|購読解除|"
-    r"退订)\b",
+    r"退订)(?:[ ,]+(?:me|mich|please|bitte|now|thanks|thank you|from|your|this|the|all|any|my|mailing|e?-?mails?|"
+    r"lists?|newsletters?))*\W*$"
 )
 
 
@@ -236,8 +239,8 @@ def is_forward(mail: Mail) -> bool:
 
 
 def is_reply(mail: Mail) -> bool:
-    """Whether somebody answered a mail by hand: a report has no such subject, though its reader may answer one."""
-    return _subject(mail).startswith(("re:", "aw:", "sv:", "antw:", "odp:", "rép:", "res:")) and not is_daemon(mail)
+    """Whether the subject is that of an answer: a report has no such subject, though its reader may answer one."""
+    return bool(_ANSWERED.match(_subject(mail)))
 
 
 def is_of_a_list(mail: Mail) -> bool:
@@ -256,7 +259,12 @@ def says_delivered(mail: Mail) -> bool:
 
 
 def is_automatic(mail: Mail) -> bool:
-    """Whether a machine answered in a person's place: RFC 3834's header, its older relatives, or the subject."""
+    """Whether a machine answered in a person's place: it says so itself, or its subject does."""
+    return declares_automatic(mail) or bool(_AWAY.search(_subject(mail)))
+
+
+def declares_automatic(mail: Mail) -> bool:
+    """Whether a machine says that it answers in a person's place: by RFC 3834's header or its older relatives."""
     submitted = mail.header("auto-submitted").lower()
     if submitted.startswith("auto-") or mail.header("precedence").lower() in {"auto_reply", "auto-reply", "junk"}:
         return True
@@ -270,22 +278,20 @@ def is_automatic(mail: Mail) -> bool:
         "x-vacation",
         "x-mail-autoreply",
     )
-    if any(mail.header(name) for name in older) or "vacation" in mail.header("x-mailer").lower():
-        return True
-    return bool(_AWAY.search(_subject(mail)))
+    return any(mail.header(name) for name in older) or "vacation" in mail.header("x-mailer").lower()
 
 
 def is_away(mail: Mail) -> bool:
-    """Whether the subject is that of an automatic answer."""
-    return bool(_AWAY.search(_subject(mail)))
+    """Whether the subject is that of an automatic answer. What comes first in it is the machine's own; the rest is the
+    subject of the mail that it answers or returns."""
+    away, failed = _AWAY.search(_subject(mail)), _FAILED.search(_subject(mail))
+    return away is not None and (failed is None or away.start() <= failed.start())
 
 
 def wants_to_leave(mail: Mail, text: str) -> bool:
     """Whether this is what a mailto link in List-Unsubscribe makes (RFC 2369): subject or first line say so."""
-    if _LEAVE.search(_subject(mail)):
-        return True
     first = next((line.strip().lower() for line in text.splitlines() if line.strip()), "")
-    return len(first) < 40 and bool(_LEAVE.search(first))
+    return any(_LEAVE.match(_ANSWERED.sub("", said)) for said in (_subject(mail), first))
 
 
 def _from(mail: Mail) -> str:

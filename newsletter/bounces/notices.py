@@ -61,6 +61,13 @@ def answers_in(text: str) -> list[str]:
     return [" ".join(match[0].split()) for match in _ANSWER.finditer(text)]
 
 
+def replies_in_letter(text: str) -> list[str]:
+    """Those of them that a person who writes of numbers would not happen upon: behind the code an enhanced one, or
+    before it the start of a paragraph. What a letter quotes with ">" is not its own."""
+    own = "\n".join("" if line.lstrip().startswith(">") else line for line in text.splitlines())
+    return [" ".join(match[0].split()) for match in _ANSWER.finditer(own) if _CERTAIN.match(own, match.start())]
+
+
 def entries_in(text: str) -> list[tuple[str, str]]:
     """The failed recipients that `text` lists with what is said of each: (address, text), in order."""
     entries: list[tuple[str, list[str]]] = []
@@ -90,6 +97,8 @@ _ANSWER = re.compile(
     r"(?:(?<=^)|(?<=[\s:;,(\[\"'>-]))[45]\d\d[ -]+(?:#?[45]\.\d{1,3}\.\d{1,3}\b|\S).{0,400}?(?=\n\s*\n|\Z)",
     re.DOTALL | re.MULTILINE,
 )
+
+_CERTAIN = re.compile(r"[45]\d\d[ -]+#?[45]\.\d{1,3}\.\d|(?<=\n\n)[45]\d\d[ -]|\A[45]\d\d[ -]")
 
 
 def _said_something(lines: list[str]) -> bool:

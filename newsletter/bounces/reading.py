@@ -44,7 +44,7 @@ _GIVEN_UP = re.compile(
 )
 _RECIPIENT = re.compile(r"<?([^\s<>()\[\],;:\"'=]{1,64}@[\w-][\w.-]{1,255}\w)>?")
 _LONGEST_NOTICE = 12_000
-_MOST_RECIPIENTS = 100  # a mail of ours has one; a report of thousands is somebody's mischief
+_MOST_RECIPIENTS = 20  # a mail of ours has one; a report of thousands is somebody's mischief
 
 
 def read(raw: bytes) -> Report:
@@ -161,25 +161,27 @@ def _failure(recipient: reports.Recipient, said: str) -> Failure:
 def _notice(mail: Mail) -> dict[str, Any] | None:
     """A report in words only: from a mail system, or with a subject that says so, and with a reason in it."""
     failed, daemon = answers.says_failed(mail), answers.is_daemon(mail)
-    if not (failed or daemon or mail.report_type == "delivery-status"):
+    declared = bool(mail.header("x-failed-recipients")) or mail.report_type == "delivery-status"
+    if not (failed or daemon or declared):
         return None
     named = answers.is_named_daemon(mail)
-    if not named and (answers.is_of_a_list(mail) or answers.is_reply(mail) or (answers.is_away(mail) and not failed)):
+    if not named and (answers.is_of_a_list(mail) or answers.is_reply(mail)):
         return None
-    said = _said(mail)
-    subject = mail.header("subject")
+    said, subject = _said(mail), mail.header("subject")
+    # A letter, or an answer in somebody's absence, may speak of mail, and what became of it, in any words.
+    if not declared and (not (named or (daemon and failed)) or answers.is_away(mail)):
+        said = "\n\n".join(notices.replies_in_letter(said))
+        if not says_why(said, vaguely=True):
+            return None
     if answers.says_delivered(mail) or any("disposition-notification" in part.type for part in mail.parts):
         return _report(Kind.NOTICE, "The mail was delivered.")
     trying = answers.says_delayed(subject) or _STILL_TRYING.search(said.lower())
     if trying and not _GIVEN_UP.search(said):
         return _report(Kind.NOTICE, "The mail is late; the receiving server is still being tried.")
-    if (
-        not notices.answers_in(said)
-        and not says_why(f"{subject}\n\n{said}", vaguely=failed)
-        and not (failed and (named or daemon))
-    ):
+    quoted, listed = bool(notices.answers_in(said)), notices.entries_in(said)
+    if not (failed or quoted or ((declared or listed) and says_why(f"{subject}\n\n{said}"))):
         return None
-    entries = [Failure(address, _weigh_notice(text, "")) for address, text in notices.entries_in(said)]
+    entries = [Failure(address, _weigh_notice(text, "")) for address, text in listed]
     telling = [failure for failure in entries if not is_hollow(failure.judgement)]
     if len(telling) > 1:
         return _bounce(telling)
@@ -188,6 +190,8 @@ def _notice(mail: Mail) -> dict[str, Any] | None:
         by_subject = weigh(subject)
         if not is_hollow(by_subject):
             judgement = Judgement(by_subject.cause, judgement.status, judgement.diagnostic)
+    if judgement.verdict is Verdict.HARD and not (named or declared or quoted or telling or judgement.status):
+        judgement = replace(judgement, cause=Cause.UNCLEAR)  # an empty return path alone is an automatic answer's, too
     found = _addresses([mail.header("x-failed-recipients")]) or [failure.address for failure in telling]
     own = set(_addresses([mail.header("from"), mail.header("to"), mail.header("reply-to")]))
     address = next((address for address in found or _addresses([said]) if address not in own), "")
@@ -209,11 +213,12 @@ def _weigh_notice(said: str, status: str) -> Judgement:
 
 
 def _answer(mail: Mail) -> dict[str, Any]:
-    said = _said(mail)
-    if answers.wants_to_leave(mail, said):
+    leaves = answers.wants_to_leave(mail, _said(mail))
+    # The subject of an automatic answer is that of the mail it answers: it may be an issue about leaving.
+    if leaves and not answers.declares_automatic(mail):
         return _report(Kind.UNSUBSCRIBE, "The reader asks by mail to be unsubscribed.")
     if answers.is_automatic(mail):
-        return _report(Kind.AUTO_REPLY, "An automatic answer: the mail arrived.")
+        return {**_report(Kind.AUTO_REPLY, "An automatic answer: the mail arrived."), "asks_to_leave": leaves}
     if answers.is_daemon(mail):
         return _report(Kind.NOTICE, "A mail system's notice that names no failure.")
     return _report(Kind.REPLY, "Somebody answered.")

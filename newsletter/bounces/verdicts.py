@@ -111,7 +111,8 @@ class Report:
     diagnostic are those of the first. Their addresses are there to be looked up and dropped. `message_id` (without
     angle brackets) and `headers` (names in lower case: Message-ID, List-Id, List-Unsubscribe, Feedback-ID) come from
     the mail that was returned. `sent_to` are the addresses that the message itself was sent to: a return address with a
-    token is among them. `feedback_type` is that of a complaint by RFC 5965.
+    token is among them. `feedback_type` is that of a complaint by RFC 5965. `asks_to_leave` says that an automatic
+    answer has the words of somebody who leaves; whoever knows what the address is for knows whether they are meant.
     """
 
     kind: Kind
@@ -124,6 +125,7 @@ class Report:
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     sent_to: tuple[str, ...] = ()
     feedback_type: str = ""
+    asks_to_leave: bool = False
 
     @property
     def recipients(self) -> tuple[str, ...]:
