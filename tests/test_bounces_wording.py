@@ -51,6 +51,16 @@ ABOUT_THE_SENDER = [
     "552 invalid structure",
     "501 invalid parameter",
     "550 5.2.3 RESOLVER.RST.RecipSizeLimit; message too large for this recipient",
+    "550 your address is on our suppression list: access denied",
+    "550 no: we cannot resolve your domain",
+    "554 5.7.1 the envelope domain has no valid MX or A record: no A record found",
+    "501 5.5.2 Invalid domain name",
+    "550 5.7.1 Domain letters.example was not found in the DNS",
+    "550 the domain letters.example could not be found (sender)",
+    "554 spam: the linked page is about an unknown user and phishing",
+    "550 5.0.0 refused as phishing: 'unknown user' in the text",
+    "550 5.7.1 letters.example is not a valid sender: user unknown",
+    "550 5.0.350 remote server returned an error: 550 List-Unsubscribe header is too long",
 ]
 # Of a mailbox that is there, or of a server that could not look.
 MAY_PASS = [
@@ -81,6 +91,9 @@ MAY_PASS = [
     "Command died with status 75: /usr/bin/spamc",
     "554 too many Received headers, mail is looping",
     "554 5.4.14 hop count exceeded",
+    "550 mailbox not found, it has moved: try later",
+    "550 5.7.133 el grupo no se puede alcanzar",
+    "550 5.7.134",
     "550 the host was not reachable within the allowed queue period",
 ]
 GONE = [
@@ -96,6 +109,18 @@ GONE = [
     "550 this server does not handle mail for that user",
     "550 the following addresses were unknown: ada@there.example",
     "521 5.3.2 there.example does not accept mail",
+    # Mistyped, so that no list of top-level names knows them.
+    "550 5.4.310 DNS domain there.exmaple does not exist",
+    "550 Domain there.comm not found",
+    "550 5.4.310 [Message=InfoDomainNonexistent]",
+    # Names of the recipient under codes that are mostly about the sender, and other words than the recipient's.
+    "550 5.7.1 recipient rejected: domain not found",
+    "550 5.5.0 host unknown",
+    "554 domain not found, mail is returned to sender",
+    "550 5.1.1 user unknown, or taken for spam",
+    "550 user unknown, see our policy",
+    "mail was not sent to this address because it is on the suppression list for your account",
+    "553 sorry, this one is not in my validrcptto list (#5.7.1)",
     # Without the accents of their languages.
     "550 Empfanger existiert nicht",
     "550 Empfaenger unbekannt",

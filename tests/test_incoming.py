@@ -423,13 +423,26 @@ def mailgun(reason: str) -> dict[str, Any]:
     return {"event-data": data | {"reason": reason, "delivery-status": {"code": 605, "message": "", "description": ""}}}
 
 
-def amazon(bounce: str, sub: str) -> dict[str, Any]:
+def amazon(bounce: str, sub: str, diagnostic: str = "") -> dict[str, Any]:
     message = json.loads(PROVIDERS["amazon_ses"].event(told("hard"))["Message"])
     message["bounce"] |= {"bounceType": bounce, "bounceSubType": sub}
     del message["bounce"]["bouncedRecipients"][0]["diagnosticCode"]
+    if diagnostic:
+        message["bounce"]["bouncedRecipients"][0]["diagnosticCode"] = diagnostic
     return {"Message": json.dumps(message)}
 
 
+# What Amazon says itself, word for word.
+ON_THE_ACCOUNTS_LIST = (
+    "Amazon SES did not send the message to this address because it is on the suppression list for your account. For"
+    " more information about removing addresses from the suppression list, see the Amazon SES Developer Guide at"
+    " https://docs.aws.amazon.com/ses/latest/DeveloperGuide/sending-email-suppression-list.html"
+)
+ON_AMAZONS_LIST = (
+    "Amazon SES has suppressed sending to this address because it has a recent history of bouncing as an invalid"
+    " address. For more information about how to remove an address from the suppression list, see the Amazon SES"
+    " Developer Guide: http://docs.aws.amazon.com/ses/latest/DeveloperGuide/remove-from-suppressionlist.html"
+)
 WORDS: list[tuple[str, dict[str, Any], tuple[str, str | None] | None]] = [
     ("postmark", {"RecordType": "Bounce", "Type": "SpamNotification", "Details": ""}, ("bounce", "block")),
     ("postmark", {"RecordType": "Bounce", "Type": "HardBounce", "Details": ""}, ("bounce", "hard")),
@@ -493,6 +506,8 @@ WORDS: list[tuple[str, dict[str, Any], tuple[str, str | None] | None]] = [
     ("mailgun", mailgun("old"), ("bounce", "soft")),
     ("mailgun", mailgun("generic"), ("bounce", "soft")),
     ("amazon_ses", amazon("Permanent", "OnAccountSuppressionList"), ("bounce", "hard")),
+    ("amazon_ses", amazon("Permanent", "OnAccountSuppressionList", ON_THE_ACCOUNTS_LIST), ("bounce", "hard")),
+    ("amazon_ses", amazon("Permanent", "Suppressed", ON_AMAZONS_LIST), ("bounce", "hard")),
     ("amazon_ses", amazon("Permanent", "NoEmail"), ("bounce", "hard")),
     ("amazon_ses", amazon("Transient", "General"), ("bounce", "soft")),
     ("amazon_ses", amazon("Transient", "MessageTooLarge"), ("bounce", "block")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from newsletter.bounces import redaction, statuses
 from newsletter.bounces.phrases import RULES, Strength
@@ -25,6 +26,10 @@ _QMAIL_STEPS = {"does": "rcpt", "failed": "data", "but sender": "mail", "but gre
 
 _COME_BACK = re.compile(r"temporar|(?:re-?try|try (?:it )?(?:again )?)(?: ?later| ?tomorrow| ?in )|later time")
 _ABOUT_SENDER = frozenset({".1.7", ".1.8"})
+# Whose domain it is that a reply cannot find: ours. "Returned to sender" is what follows.
+_OUR_DOMAIN = re.compile(
+    r"\benvelope\b|(?<!to )(?<!to the )\bsender\b|\byour (?:\w+ )?(?:domain|host|server|(?:host ?)?name)\b"
+)
 _BARE_UNKNOWN = re.compile(r"unknown user|user unknown", re.IGNORECASE)
 
 # Causes that a code names without saying anything: words found elsewhere are better.
@@ -72,12 +77,14 @@ def weigh(
     step = (step or step_in(text)).lower()
     plain = simplify(text)
     cause = _cause(plain, code, status, step, quoted=quoted)
-    if cause is Cause.NO_MAILBOX and quoted and _COME_BACK.search(plain):
+    if cause in (Cause.NO_MAILBOX, Cause.MOVED) and quoted and _COME_BACK.search(plain):
         cause = Cause.TRY_LATER  # who asks to come back does not say that the mailbox is gone
     elif cause is Cause.NO_MAILBOX and _pretends(text, status, step):
         cause = Cause.RECIPIENT_REFUSES
     elif cause.verdict is Verdict.HARD and (step == "mail" or status[1:] in _ABOUT_SENDER):
         cause = Cause.SENDER  # what is unknown there is the sender
+    elif cause is Cause.NO_DOMAIN and code and _is_ours(plain, status):
+        cause = Cause.SENDER
     if temporary and cause.verdict is Verdict.HARD:
         cause = Cause.TRY_LATER
     return Judgement(cause, status, redaction.without_addresses(text))
@@ -117,15 +124,24 @@ def _pretends(text: str, status: str, step: str) -> bool:
     return bool(_BARE_UNKNOWN.search(text)) and (late or status[1:3] in {".2", ".3"})
 
 
+def _is_ours(plain: str, status: str) -> bool:
+    """Whether a domain that is not found is the sender's: so says the reply, or a code for the form of a command
+    (x.5.x) or for security (x.7.x), while no recipient is spoken of."""
+    by_code = status[1:3] in {".5", ".7"} and not status.endswith(".5.0")
+    return bool(_OUR_DOMAIN.search(plain)) or (by_code and "recipient" not in plain)
+
+
 def _cause(plain: str, code: int | None, status: str, step: str, *, quoted: bool) -> Cause:
     clear = _by_words(plain, Strength.CLEAR)
     if clear is not None:
         cause, words = clear
+        if cause.verdict is not Verdict.HARD:
+            return cause
         # Under x.7.x a server speaks of security: where it also says what it holds against the sender, that is meant.
-        if cause.verdict is Verdict.HARD and status[1:].startswith(".7."):
-            against_sender = _by_words(plain.replace(words, ";"), Strength.CLEAR, Verdict.BLOCK)
-            return against_sender[0] if against_sender else cause
-        return cause
+        # Without a code that is so of spam alone, whose words a reply may quote.
+        against_us = _by_words(plain.replace(words, ";"), Strength.CLEAR, Verdict.BLOCK)
+        spam = statuses.says_nothing(status) and against_us is not None and against_us[0] is Cause.SPAM
+        return against_us[0] if against_us and (spam or status[1:].startswith(".7.")) else cause
     meant = statuses.cause(status)
     if meant is not None and meant not in _HOLLOW:
         return meant
@@ -141,6 +157,7 @@ def _cause(plain: str, code: int | None, status: str, step: str, *, quoted: bool
     return Cause.UNCLEAR
 
 
+@lru_cache(maxsize=32)  # of one report the same words are asked for several times, and of many recipients
 def _by_words(plain: str, strength: Strength, verdict: Verdict | None = None) -> tuple[Cause, str] | None:
     """The first rule of this strength (and verdict) that fits: its cause and the words that it found."""
     for rule in RULES:

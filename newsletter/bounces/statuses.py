@@ -59,6 +59,12 @@ _MEANINGS: dict[str, Cause] = {
     "7.27": Cause.SENDER,  # sender address has null MX (RFC 7505)
     "7.28": Cause.RATE,  # mail flood detected
     "7.29": Cause.AUTHENTICATION,  # ARC validation failure (RFC 8617)
+    # Exchange Online, of who may write to a mailbox or group: "Email non-delivery reports in Exchange Online".
+    "7.124": Cause.RECIPIENT_REFUSES,  # sender not in the list of allowed senders
+    "7.133": Cause.RECIPIENT_REFUSES,  # sender not authenticated for a group
+    "7.134": Cause.RECIPIENT_REFUSES,  # ... for a mailbox
+    "7.135": Cause.RECIPIENT_REFUSES,  # ... for a public folder
+    "7.136": Cause.RECIPIENT_REFUSES,  # ... for a mail user
 }
 
 # Where only the subject is known (RFC 3463 section 2): x.0.0 says nothing at all.

@@ -7,8 +7,9 @@ import unicodedata
 
 from newsletter.bounces.redaction import ADDRESS
 
-# What says anything is in the first lines; beyond this much, a report quotes the mail.
-_LENGTH = 12_000
+# What says anything is in the first lines; beyond this much, a report quotes the mail. Each character takes all rules
+# some 40 µs, and anybody can write a long one.
+_LENGTH = 4_000
 
 _TOP_LEVELS = (
     "com|net|org|edu|gov|mil|int|info|biz|name|local|lan|internal|invalid|test|example|email|online|site|shop"
@@ -40,6 +41,8 @@ _SUBSTITUTES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\[?(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\d)\]?(?::\d{1,5})?", "ip"),
         (r"\[?(?:ipv6:)?(?:[\da-f]{1,4}:){3,7}[\da-f]{0,4}\]?", "ip"),
         (rf"\b(?:[a-z\d_][\w-]{{0,62}}\.){{1,8}}(?:{_TOP_LEVELS})\b\.?(?![\w.-]*\w)", "⌂"),
+        # What is named after these words is a host, however it ends: gmail.con is mistyped.
+        (r"\b((?:domain|host)(?: ?name)?:?) ?(?:[a-z\d_][\w-]{0,62}\.){1,8}[a-z][a-z\d-]{1,62}\b(?!\.\w)", r"\1 ⌂"),
         # "550-5.1.1 " before each line of an answer, wherever the lines were joined.
         (rf"(?<![\w.])[245]\d\d[ -]?{_STATUS}|(?<![\w.])[245]\d\d-|(?<![\w.]){_STATUS}", " "),
         (r"[<>\[\]{}()|*\"]", " "),

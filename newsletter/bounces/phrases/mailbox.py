@@ -181,6 +181,10 @@ GONE = (
         r"nouser\b",
         r"did not (?:exactly )?match|no match(?:es)? (?:to|for|in|found)|fails? to locate",
         r"(?:mailbox|account) (?:closed|deleted|removed|terminated)(?! (?:for|until|temporarily)\b)",
+        # Amazon SES, of an address that bounced before, at anybody's or at ours; "your address" would be the sender's.
+        r"(?<!your )(?<!sender )(?<!ip )address(?: [^ .;]+){0,3}? (?:is|was) on (?:the |our )?(?:[^ .;]+ ){0,2}?"
+        r"suppression list|history of bouncing",
+        r"not in my validrcptto",
         r"(?:not|n't) know (?:this|that|any|such an?) (?:user|recipient|mailbox|address|person)",
         r"no such mail ?drop|not user of (?:this|our)",
         r"(?:does not|doesn't) handle mail for (?:that|this) user",

@@ -90,6 +90,7 @@ NO_DOMAIN = (
         r"|mail server|destination|⌂)(?!,? try again)",
         r"(?:host|domain|dns|name|⌂) (?:look ?up|resolution) (?:failed|failure|error)(?! temporar)",
         r"nxdomain",
+        r"infodomainnonexistent",  # Exchange Online
         # Outlook.com, of a domain whose name servers have no answer.
         r"(?:domain|⌂) is not reachable|check the (?:domain|host) ?(?:name)?\b",
         r"no mx or a for domain|no (?:mx|a|dns|valid mx|valid|mail)(?: or (?:a|mx|aaaa))? (?:found|records?"
