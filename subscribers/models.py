@@ -108,7 +108,9 @@ class Membership(models.Model):
     class Meta:
         constraints: ClassVar = [
             models.CheckConstraint(
-                condition=Q(ends_at=None) | Q(ends_at__gte=F("starts_at")), name="membership_ends_late"
+                condition=Q(ends_at=None) | Q(ends_at__gte=F("starts_at")),
+                name="membership_ends_late",
+                violation_error_message="A membership cannot end before it begins.",
             )
         ]
         # With the id, as in Subscription.

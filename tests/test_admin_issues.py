@@ -422,6 +422,13 @@ class TestImport:
         assert not Issue.objects.exists()
 
 
+def test_a_number_that_is_taken_is_refused_in_plain_words() -> None:
+    issue = make_issue(make_newsletter(), number=7)
+    answer = signed_in("author").post(LIST + "add/", {"newsletter": issue.newsletter.pk, "title": "Again", "number": 7})
+    assert "Another issue of this newsletter has that number." in text(answer)
+    assert Issue.objects.count() == 1
+
+
 def next_clocks_back() -> dt.date:
     """The next day on which New York puts its clocks back: the first Sunday of a November."""
     today = dt.datetime.now(dt.UTC).date()

@@ -64,6 +64,7 @@ def test_what_cannot_be_used_is_not_saved(admin_client: Client, name: str, value
     answer = admin_client.post(reverse(ADD), form(**{name: value}))
     assert answer.status_code == 200
     assert not Newsletter.objects.exists()
+    assert "Constraint" not in answer.text
 
 
 def test_the_address_a_new_newsletter_is_sent_from_is_asked_for(admin_client: Client) -> None:

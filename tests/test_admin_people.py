@@ -125,6 +125,23 @@ def test_the_log_keeps_no_name_of_what_stands_below_a_person(staff: Client) -> N
     assert "Vera" not in f"{entry.object_repr} {entry.change_message}"
 
 
+def test_a_membership_that_ends_before_it_begins_is_refused_in_plain_words(staff: Client) -> None:
+    tiers.ensure_default()
+    person = make_subscriber()
+    below = {
+        "TOTAL_FORMS": "1",
+        "0-tier": Tier.objects.get(slug="paid").pk,
+        "0-kind": "paid",
+        "0-starts_at_0": "2026-02-01",
+        "0-starts_at_1": "0:0",
+        "0-ends_at_0": "2026-01-01",
+        "0-ends_at_1": "0:0",
+    }
+    form = person_form(person, **{f"memberships-{name}": value for name, value in below.items()})
+    assert "A membership cannot end before it begins." in staff.post(page_of(person), form).text
+    assert not Membership.objects.exists()
+
+
 def test_an_address_is_kept_as_given_and_compared_by_its_key(staff: Client) -> None:
     staff.post(reverse("admin:subscribers_subscriber_add"), person_form(address=" Vera@Readers.EXAMPLE "))
     person = Subscriber.objects.get()

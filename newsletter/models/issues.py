@@ -32,7 +32,10 @@ class Issue(models.Model):
         ordering: ClassVar = ["-pk"]
         constraints: ClassVar = [
             models.UniqueConstraint(
-                fields=["newsletter", "number"], condition=Q(number__isnull=False), name="one_issue_per_number"
+                fields=["newsletter", "number"],
+                condition=Q(number__isnull=False),
+                name="one_issue_per_number",
+                violation_error_message="Another issue of this newsletter has that number.",
             )
         ]
 

@@ -175,7 +175,11 @@ class Theme(models.Model):
 
     class Meta:
         constraints: ClassVar = [
-            models.CheckConstraint(condition=models.Q(width__gte=320, width__lte=900), name="theme_width_fits_a_mail")
+            models.CheckConstraint(
+                condition=models.Q(width__gte=320, width__lte=900),
+                name="theme_width_fits_a_mail",
+                violation_error_message="A mail is 320 to 900 pixels wide.",
+            )
         ]
 
     def __str__(self) -> str:
