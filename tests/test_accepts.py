@@ -353,18 +353,58 @@ def test_more_accepts_than_deliveries_and_second_mails_stop_it(dispatch: Dispatc
 
 
 @pytest.mark.django_db
-def test_a_second_mail_that_shows_after_the_end_is_told_once(dispatch: Dispatch, settings: Any) -> None:
+@pytest.mark.parametrize("end", ["sent", "cancelled"])
+def test_a_second_mail_that_shows_after_the_end_is_told_once_and_shown_until_somebody_takes_note(
+    dispatch: Dispatch, settings: Any, end: str
+) -> None:
     settings.ADMINS = [("", "desk@weekly.example")]
     row, first = in_doubt(dispatch)
     sent_again(row)
-    Delivery.objects.exclude(pk=row.pk).update(status=Status.SKIPPED)
+    if end == "cancelled":
+        scheduling.cancel(dispatch)
+    else:
+        Delivery.objects.exclude(pk=row.pk).update(status=Status.SKIPPED)
     scheduling.finish()
     answer(first, row)
     for _ in range(2):
         scheduling.check()
     dispatch.refresh_from_db()
-    assert dispatch.status == Dispatch.Status.SENT
+    assert dispatch.status == end
     assert len(mail.outbox) == 1
     assert "mailed twice" in mail.outbox[0].subject
     assert stats.full_report(issue_of(dispatch))["breaches"][0]["delivery_id"] == row.pk
-    assert "Stopped" not in text(signed_in("editor").get(f"/admin/newsletter/dispatch/{dispatch.pk}/change/"))
+    desk, page = signed_in("editor"), f"/admin/newsletter/dispatch/{dispatch.pk}"
+    assert f"{dispatch.issue} has ended: it does not add up." in text(desk.get("/admin/"))
+    shown = text(desk.get(f"{page}/change/"))
+    assert "1 mail was accepted for readers who had it already" in shown
+    assert "Stopped" not in shown
+    desk.post(f"{page}/note/")
+    assert Breach.objects.get().acknowledged_by
+    assert "does not add up" not in text(desk.get("/admin/")) + text(desk.get(f"{page}/change/"))
+    with pytest.raises(scheduling.NotNow, match="nothing to take note of"):
+        scheduling.take_note(dispatch, by="ada")
+
+
+@pytest.mark.django_db
+def test_a_second_mail_that_shows_while_it_is_paused_is_told_once(dispatch: Dispatch, settings: Any) -> None:
+    settings.ADMINS = [("", "desk@weekly.example")]
+    row, first = in_doubt(dispatch)
+    sent_again(row)
+    scheduling.pause(dispatch, "A wrong link.")
+    answer(first, row)
+    for _ in range(2):
+        scheduling.check()
+    assert len(mail.outbox) == 1
+    assert "is stopped: it does not add up." in text(signed_in("editor").get("/admin/"))
+    dispatch.refresh_from_db()
+    assert dispatch.pause_reason.startswith("A wrong link. 1 mail was accepted")
+
+
+@pytest.mark.django_db
+def test_cancelling_what_a_breach_had_stopped_takes_note_of_nothing(dispatch: Dispatch) -> None:
+    row, first = in_doubt(dispatch)
+    sent_again(row)
+    answer(first, row)
+    assert_stops(dispatch, "1 mail was accepted")
+    scheduling.cancel(dispatch)
+    assert "1 mail was accepted" in text(signed_in("editor").get("/admin/"))

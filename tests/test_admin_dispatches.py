@@ -21,7 +21,7 @@ from tests.test_admin_issues import signed_in, text
 pytestmark = pytest.mark.django_db
 
 Status = Delivery.Status
-ACTS = ("unschedule", "pause", "resume", "cancel", "resend", "accept", "retry")
+ACTS = ("unschedule", "pause", "resume", "cancel", "note", "resend", "accept", "retry")
 
 
 @pytest.fixture(autouse=True)
@@ -266,7 +266,7 @@ class TestRoles:
         assert issue_of(dispatch).title in shown
         assert all(page_of(dispatch, name) not in shown for name in ACTS)
 
-    @pytest.mark.parametrize("name", ["unschedule", "pause", "resume"])
+    @pytest.mark.parametrize("name", ["unschedule", "pause", "resume", "note"])
     def test_looking_changes_nothing(self, name: str) -> None:
         dispatch = make_dispatch(make_newsletter(), readers=1)
         assert signed_in("editor").get(page_of(dispatch, name)).status_code == 405

@@ -16,7 +16,7 @@ from django.urls import reverse
 
 from newsletter import counting, feedback, fetching, intake, scheduling, stats
 from newsletter.admin.site import may_view
-from newsletter.models import Attempt, Delivery, Dispatch, Event, Halt, Issue, Newsletter, Tally
+from newsletter.models import Attempt, Breach, Delivery, Dispatch, Event, Halt, Issue, Newsletter, Tally
 from subscribers.models import Subscription
 
 EXPLAINED = 2  # last issues of which the page says why they were blocked
@@ -108,21 +108,22 @@ def fill(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 
 def _alarms() -> list[Alarm]:
-    """That all sending is halted, or that of single messages, each dispatch that stopped because its sums or accepts do
-    not hold, that bounces cannot be read, and what came back and is not written down."""
+    """That all sending is halted, or that of single messages, each dispatch whose sums or accepts do not hold and of
+    which nobody has taken note, that bounces cannot be read, and what came back and is not written down."""
     halted = [Alarm("All sending is halted.", halt.reason) for halt in Halt.objects.order_by("pk")]
-    stopped = Dispatch.objects.live().filter(breached=True).select_related("issue", "newsletter").order_by("-pk")
+    broken = _dispatches().filter(breached=True, pk__in=Breach.objects.new().values("dispatch")).order_by("-pk")
     mailbox, kept_back = fetching.current(), scheduling.kept_back()
     return [
         *halted,
         *([Alarm("Confirmations and other single messages do not go out.", kept_back)] if kept_back else []),
         *(
             Alarm(
-                f"{dispatch.issue or 'A single message'} is stopped: it does not add up.",
+                f"{dispatch.issue} {'has ended' if dispatch.status in Dispatch.ENDED else 'is stopped'}:"
+                " it does not add up.",
                 dispatch.pause_reason,
-                reverse("admin:newsletter_dispatch_change", args=[dispatch.pk]) if dispatch.issue_id else "",
+                reverse("admin:newsletter_dispatch_change", args=[dispatch.pk]),
             )
-            for dispatch in stopped[:SHOWN]
+            for dispatch in broken[:SHOWN]
         ),
         *([Alarm("Bounces cannot be read.", mailbox.trouble)] if mailbox and mailbox.trouble else []),
         *(Alarm("Opens, clicks or notices are missing.", sentence) for sentence in intake.complaints(intake.look())),

@@ -21,6 +21,7 @@ from newsletter.scheduling.acts import (
     retry_failed,
     schedule,
     send_single,
+    take_note,
     unschedule,
 )
 from newsletter.scheduling.clock import resolve, wall_time_in, when
@@ -68,6 +69,7 @@ __all__ = [
     "send_single",
     "start_due",
     "take_back_expired",
+    "take_note",
     "tell_of_kept_back",
     "to_prepare",
     "to_ring",

@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Callable, Iterable
 
 from django.db import transaction
-from django.db.models import Exists
+from django.db.models import Case, Exists, TextField, Value, When
 from django.db.models.functions import Now
 
 from newsletter import deliveries, invariants, preflight
@@ -192,8 +192,20 @@ def cancel(dispatch: Dispatch) -> None:
     stoppable = tuple(status for status in Status if status not in Dispatch.ENDED)
     why = "It has ended: what was sent cannot be called back."
     with transaction.atomic():
-        _move(dispatch, stoppable, Status.CANCELLED, why, pause_reason="")
+        # What does not add up stays so until somebody takes note of it.
+        reason = Case(When(breached=True, then="pause_reason"), default=Value(""), output_field=TextField())
+        _move(dispatch, stoppable, Status.CANCELLED, why, pause_reason=reason)
         deliveries.skip_cancelled(dispatch)
+
+
+def take_note(dispatch: Dispatch, *, by: str) -> None:
+    """`by` (a name) takes note of what did not add up in a dispatch that has ended. Raises NotNow."""
+    with transaction.atomic():
+        ended = Dispatch.objects.filter(pk=dispatch.pk, status__in=Dispatch.ENDED, breached=True)
+        if not ended.update(breached=False, pause_reason=""):
+            raise NotNow("There is nothing to take note of: it adds up, or has not ended.")
+        invariants.acknowledge(dispatch, by)
+    dispatch.refresh_from_db()
 
 
 def resend_unconfirmed(dispatch: Dispatch) -> int:

@@ -158,11 +158,18 @@ def check() -> None:
 
 
 def _tell_of_late_duplicates() -> None:
-    """Alert, once, where it turns out that readers of a dispatch were mailed twice that has ended."""
-    late = Breach.objects.new().duplicates().filter(dispatch__status=Status.SENT, dispatch__breached=False)
-    for dispatch in Dispatch.objects.filter(pk__in=late.values("dispatch")):
-        if Dispatch.objects.filter(pk=dispatch.pk, status=Status.SENT, breached=False).update(breached=True):
-            alerts.alert(f"{dispatch}: readers were mailed twice", " ".join(invariants.breaches(dispatch)))
+    """Alert, once, where it turns out that readers were mailed twice of a dispatch that has ended or is paused."""
+    still = Dispatch.objects.filter(status__in=(*Dispatch.ENDED, Status.PAUSED), breached=False)
+    late = Breach.objects.new().duplicates().filter(dispatch__in=still)
+    for dispatch in still.filter(pk__in=late.values("dispatch")):
+        found = " ".join(invariants.breaches(dispatch))
+        if dispatch.kind == Dispatch.Kind.SINGLE:
+            told = bool(invariants.acknowledge(dispatch, ""))
+        else:
+            reason = f"{dispatch.pause_reason} {found}".strip()
+            told = bool(still.filter(pk=dispatch.pk).update(breached=True, pause_reason=reason))
+        if told:
+            alerts.alert(f"{dispatch}: readers were mailed twice", found)
 
 
 def _pause_where_too_many_fail(dispatch: Dispatch) -> None:

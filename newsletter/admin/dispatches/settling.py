@@ -42,6 +42,11 @@ def _resume(dispatch: Dispatch, request: HttpRequest) -> str:
     return f"It goes out on {scheduling.when(dispatch)}." if dispatch.status == Status.SCHEDULED else "It goes on."
 
 
+def _take_note(dispatch: Dispatch, request: HttpRequest) -> str:
+    scheduling.take_note(dispatch, by=request.user.get_username())
+    return "Noted, with your name and the time."
+
+
 def _cancel(dispatch: Dispatch, request: HttpRequest) -> str:
     scheduling.cancel(dispatch)
     return "Cancelled. Nothing more of it is sent."
@@ -119,6 +124,7 @@ ACTS = {
     "pause": Act(_pause),
     "resume": Act(_resume),
     "cancel": Act(_cancel, _asks_cancel),
+    "note": Act(_take_note),
     "resend": Act(_resend, _asks_resend),
     "accept": Act(_accept, _asks_accept),
     "retry": Act(_retry, _asks_retry),
@@ -140,6 +146,8 @@ def buttons(request: HttpRequest, dispatch: Dispatch | None) -> list[Button]:
             found = [pause, cancel]
         case Status.PAUSED:
             found = [Button("Resume", _path(dispatch, "resume"), variant="primary", icon="play_arrow"), cancel]
+        case Status.SENT | Status.CANCELLED if dispatch.breached:
+            found = [Button("Take note", _path(dispatch, "note"), variant="primary", icon="done")]
         case _:
             found = []
     return found
