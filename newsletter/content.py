@@ -129,6 +129,11 @@ class IssueContent:
     theme: ThemeContent = field(default_factory=ThemeContent)
     utm: UtmContent = field(default_factory=UtmContent)
 
+    @property
+    def sender_domain(self) -> str:
+        """The domain that its mail comes from."""
+        return self.from_address.rpartition("@")[2].lower()
+
     def as_json(self) -> dict[str, Any]:
         """A JSON-ready dict; `from_json` gives an equal value back."""
         data = asdict(self)

@@ -28,7 +28,7 @@ def lock_today(dispatch: Dispatch) -> SendingDay | None:
 
     Call it in the transaction that claims, and count what was claimed by `take`.
     """
-    domain = _domain(dispatch)
+    domain = dispatch.sender_domain
     first_day, today = ENV.warm_up.get(domain), _today()
     if first_day is None or today < first_day:
         return None
@@ -79,7 +79,7 @@ def note(day: SendingDay, outcomes: Sequence[Outcome], *, not_begun: int = 0) ->
 def look_again(batch: Batch) -> Now | dt.datetime:
     """When to look again for a batch that found no place left: tomorrow, but in a moment where another batch of its
     sending domain is in the midst of a chunk, since what is not tried of that gives its places back."""
-    others = _in_the_midst(_domain(batch.dispatch)).exclude(pk=batch.pk)
+    others = _in_the_midst(batch.dispatch.sender_domain).exclude(pk=batch.pk)
     return Now() + LOOK if others.exists() else tomorrow()  # type: ignore[return-value]
 
 
@@ -90,7 +90,7 @@ def tomorrow() -> dt.datetime:
 
 def reason(dispatch: Dispatch) -> str:
     """Why the rest of `dispatch` waits for tomorrow, in a sentence; "" where it does not."""
-    domain = _domain(dispatch)
+    domain = dispatch.sender_domain
     if domain not in ENV.warm_up:
         return ""
     full = SendingDay.objects.filter(domain=domain, day=_today(), taken__gte=F("cap")).first()
@@ -121,12 +121,8 @@ def _in_the_midst(domain: str) -> QuerySet[Batch]:
         leased_until__gt=Now(),
         # No chunk is in the midst for long once its dispatch is paused, and these are few among all there ever were.
         dispatch__status__in=(Dispatch.Status.SENDING, Dispatch.Status.PAUSED),
-        dispatch__newsletter__from_address__iendswith=f"@{domain}",
+        dispatch__sender_domain=domain,
     )
-
-
-def _domain(dispatch: Dispatch) -> str:
-    return dispatch.newsletter.from_address.rpartition("@")[2].lower()
 
 
 def _midnight(day: dt.date) -> dt.datetime:

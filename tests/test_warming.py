@@ -175,6 +175,21 @@ def test_two_dispatches_of_one_domain_share_its_cap(sink: SmtpSink) -> None:
 
 
 @pytest.mark.usefixtures("started")
+@pytest.mark.parametrize("single", [False, True])
+def test_what_counts_is_the_sender_that_was_pinned_whatever_the_newsletter_has_now(
+    sink: SmtpSink, single: bool
+) -> None:
+    weekly = make_newsletter()
+    dispatch = make_dispatch(weekly, readers=5)
+    if single:
+        dispatch = scheduling.send_single(make_subscriber(), weekly, subject="Confirm", body="Here it is.")
+    Newsletter.objects.update(from_address="desk@other.example")
+    send(Dispatch.objects.get(pk=dispatch.pk))
+    assert {mail.parsed()["From"].addresses[0].domain for mail in sink.messages()} == {DOMAIN}
+    assert (len(sink.messages()), SendingDay.objects.get().taken) == ((1, 1) if single else (3, 3))
+
+
+@pytest.mark.usefixtures("started")
 def test_a_single_message_counts_and_never_waits(sink: SmtpSink) -> None:
     weekly = make_newsletter()
     send(make_dispatch(weekly, readers=5))
@@ -226,7 +241,7 @@ def test_who_finds_the_places_in_the_hands_of_another_batch_looks_again_in_a_mom
         lambda _: Attempt.objects.update(started_at=Now() - dt.timedelta(days=1)),
         lambda attempt: Batch.objects.filter(pk=attempt.batch_id).update(leased_until=Now()),
         lambda attempt: Batch.objects.filter(pk=attempt.batch_id).update(lease_token=None, leased_until=None),
-        lambda _: Newsletter.objects.filter(slug="busy").update(from_address=f"desk@other-{DOMAIN}"),
+        lambda _: Dispatch.objects.filter(newsletter__slug="busy").update(sender_domain=f"other-{DOMAIN}"),
     ],
     ids=["answered", "of yesterday", "lease over", "given back", "of another domain"],
 )

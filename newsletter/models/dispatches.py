@@ -50,6 +50,9 @@ class Dispatch(models.Model):
     kind = models.CharField(max_length=6, choices=Kind, default=Kind.ISSUE)
     issue = models.ForeignKey(Issue, models.PROTECT, null=True, related_name="dispatches")
     revision = models.ForeignKey(Revision, models.PROTECT, related_name="dispatches")
+    sender_domain = models.CharField(
+        max_length=255, blank=True, default="", help_text="Where its mail comes from, as its revision has it."
+    )
     status = models.CharField(max_length=9, choices=Status, default=Status.DRAFT)
     # When to start: wall time and zone are the author's words, due_at what they mean by the current rules of that zone.
     wall_time = models.DateTimeField(null=True, help_text="The author's clock, stored as if it were UTC.")
@@ -75,7 +78,7 @@ class Dispatch(models.Model):
     blocks_told = models.PositiveIntegerField(
         default=0, help_text="At how many mails blocked for our own fault the operator was told."
     )
-    breached = models.BooleanField(default=False, help_text="Stopped for a breach, or told of one after its end.")
+    breached = models.BooleanField(default=False, help_text="Stopped for a breach, or told of one later.")
     sure_at = models.DateTimeField(
         null=True, help_text="When somebody was sure that it may go out though a backup was restored."
     )

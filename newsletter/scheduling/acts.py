@@ -73,6 +73,7 @@ def _pin(
             raise NotNow(f"{wall_time:%Y-%m-%d %H:%M} in {zone} has passed: give a time to come.")
         fields = {
             "revision": Revision.objects.create(issue=issue, data=checked.as_json()),
+            "sender_domain": checked.sender_domain,
             "status": Status.SCHEDULED,
             "wall_time": wall_time.replace(tzinfo=dt.UTC),
             "wall_time_is_second": bool(wall_time.fold),
@@ -108,6 +109,7 @@ def send_single(
         newsletter=newsletter,
         kind=Dispatch.Kind.SINGLE,
         revision=revision,
+        sender_domain=content.sender_domain,
         status=Status.SENDING,
         started_at=Now(),
         snapshot_at=Now(),
