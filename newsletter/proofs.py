@@ -15,7 +15,7 @@ from django.db.models import Q
 
 from newsletter import clock, fields, gate, message, rendering, tracking, transports
 from newsletter.content import Profile, TrackingMode
-from newsletter.models import Issue
+from newsletter.models import Halt, Issue
 from newsletter.transports import Outcome
 from subscribers import addresses
 from subscribers.models import Suppression
@@ -30,9 +30,12 @@ class ProofRefused(ValueError):
 def send(issue: Issue, address: str, profile: Profile) -> Outcome:
     """Send the form of `issue` that readers of `profile` get to `address`, now; what the other side answered.
 
-    Call it outside any transaction. Raises ProofRefused for an address that is none or must not be written to,
-    rendering.RenderingError for an issue that cannot be rendered, ValueError for a sender that cannot send.
+    Call it outside any transaction. Raises ProofRefused while all sending is halted and for an address that is none or
+    must not be written to, rendering.RenderingError for an issue that cannot be rendered, ValueError for a sender that
+    cannot send.
     """
+    if halt := Halt.objects.first():
+        raise ProofRefused(f"All sending is halted: {halt.reason}")
     parsed = _checked(issue, address)
     content = issue.content()
     content = replace(content, subject=f"{MARK} {content.subject or content.title}")

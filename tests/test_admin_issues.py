@@ -569,6 +569,13 @@ class TestProof:
             assert "must not be written to" in text(self.send(issue, sink, monkeypatch))
             assert sink.count() == 0
 
+    def test_is_not_sent_while_the_site_is_halted(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        issue = make_issue(make_newsletter())
+        scheduling.halt("The relay was sold.")
+        with SmtpSink() as sink:
+            assert "All sending is halted: The relay was sold." in text(self.send(issue, sink, monkeypatch))
+            assert sink.count() == 0
+
     def test_says_what_the_relay_answered(self, monkeypatch: pytest.MonkeyPatch) -> None:
         issue = make_issue(make_newsletter())
         with SmtpSink() as sink:
