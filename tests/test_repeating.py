@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from newsletter import deliveries, invariants, scheduling, sending, stats
 from newsletter.models import Attempt, Batch, Delivery, Dispatch, Halt
-from newsletter.transports import KEPT
+from newsletter.transports import KEPT, Outcome, Result
 from subscribers import consent, tiers
 from subscribers.models import Membership, Subscriber, Subscription, Tier
 from tests.conftest import Start
@@ -322,6 +322,22 @@ def test_what_the_author_took_as_sent_is_not_asked_about(provider: str, keeping:
     send_again(dispatch)
     assert keeping.again == 0
     assert statuses(dispatch) == {"sent": 1}
+
+
+def test_what_a_repeated_call_had_accepted_stays_counted_whichever_answer_is_noted_last(
+    provider: str, keeping: Keeping
+) -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=3)
+    in_doubt(dispatch, keeping)
+    Attempt.objects.update(finished_at=None, accepted=0)  # whoever made it is frozen before it noted anything
+    Delivery.objects.update(status="unconfirmed", accepted_by=None)
+    attempt = Attempt.objects.get()
+    send_again(dispatch)
+    assert invariants.accepted(dispatch) == 3
+    row = Delivery.objects.earliest("pk")
+    deliveries.note(attempt, [Outcome(row.pk, Result.ACCEPTED, "200 sent")], tries={row.pk: 1}, retry_seconds=1)
+    assert invariants.accepted(dispatch) == 3
+    assert invariants.breaches(dispatch) == []
 
 
 @pytest.mark.parametrize("name", ["resend", "brevo"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import re
 import signal
@@ -470,6 +471,18 @@ def test_a_single_message_to_a_person_who_was_erased_is_skipped(sink: SmtpSink) 
     send(dispatch)
     assert stats.count(dispatch)["skipped"] == {"erased": 1}
     assert sink.count() == 0
+
+
+def test_a_sender_that_is_refused_pauses_the_issue_and_the_operator_hears_of_it(
+    sink: SmtpSink, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink.answers["MAIL"] = "550 5.7.1 go away"
+    dispatch = make_dispatch(make_newsletter(), readers=2)
+    tasks.send_batch(Batch.objects.get().pk)
+    dispatch.refresh_from_db()
+    assert dispatch.status == Dispatch.Status.PAUSED
+    (told,) = (record.getMessage() for record in caplog.records if record.levelno == logging.ERROR)
+    assert "is paused: The mail server refuses this sender: 550 5.7.1 go away" in told
 
 
 def test_a_sender_that_no_header_can_hold_pauses_and_leaves_no_doubt(sink: SmtpSink) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from newsletter.transports import Result
 from newsletter.transports.smtp import SmtpTransport
+from newsletter.transports.smtp.relay import Relay
 from tests.smtp_sink import EXTENSIONS, HANG_UP, WITH_CHUNKING, SmtpSink
 from tests.test_transports_smtp import SOON, Sinks, hand_over, results, sinks
 from tests.waiting import until
@@ -231,3 +232,9 @@ def test_a_relay_that_hangs_up_in_the_handshake_is_away() -> None:
     with relay_that_says(*GREETING, b"220 go ahead\r\n") as place:
         (outcome,) = hand_over(f"smtp+starttls://{place}", "ada@example.org")
     assert (outcome.result, outcome.tried) == (Result.LATER, False)
+
+
+def test_a_relay_does_not_show_its_password() -> None:
+    relay = Relay.from_url("smtps://user:secret@mail.example.org")
+    assert relay.password == "secret"
+    assert "secret" not in f"{relay} {relay!r}"

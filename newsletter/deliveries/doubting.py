@@ -82,7 +82,8 @@ def note_repeated(attempt: Attempt, outcomes: Sequence[Outcome], *, all_asked: b
         Delivery.objects.filter(pk__in=doubtful, attempt=attempt, status=Status.QUEUED).update(
             status=Status.UNCONFIRMED, settled_at=Now()
         )
-        Attempt.objects.filter(pk=attempt.pk).update(accepted=attempt.accepted + len(accepted), repeat_at=None)
+        counted = Greatest(F("accepted"), attempt.accepted + len(accepted))
+        Attempt.objects.filter(pk=attempt.pk).update(accepted=counted, repeat_at=None)
         if len(accepted) < len(outcomes) or not all_asked:
             age = dt.datetime.now(dt.UTC) - attempt.started_at
             repeat_later(attempt, seconds=max(retry_seconds, asked, min(age, LONGEST_WAIT).total_seconds()))

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import Case, DateTimeField, F, Value, When
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Coalesce, Greatest, Now
 
 from newsletter.content import clean_line
 from newsletter.deliveries import accepting
@@ -59,7 +59,9 @@ def note(
                 row = Delivery.objects.filter(pk=outcome.delivery_id, attempt=attempt, status__in=OPEN)
                 row.update(**_fields(outcome, tries[outcome.delivery_id], retry_seconds, single=single))
         still_open = Attempt.objects.filter(pk=attempt.pk, finished_at=None)
-        after(still_open.update(accepted=len(accepted), finished_at=Now()) == 1)
+        # The same calls may have been made again meanwhile, and their answers be counted.
+        counted = Greatest(F("accepted"), len(accepted))
+        after(still_open.update(accepted=counted, finished_at=Now()) == 1)
 
     with_accepted(write)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from urllib.parse import unquote, urlsplit
 
@@ -19,7 +19,7 @@ class Relay:
     port: int
     security: str
     user: str
-    password: str
+    password: str = field(repr=False)
 
     @classmethod
     def from_url(cls, url: str) -> Relay:
