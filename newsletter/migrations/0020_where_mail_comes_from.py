@@ -18,7 +18,7 @@ def fill(apps: Any, schema_editor: Any) -> None:
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('newsletter', '0018_single_messages_are_of_use_for_a_time'),
+        ('newsletter', '0019_words_for_constraints'),
     ]
 
     operations = [
