@@ -154,9 +154,7 @@ def _send_chunk(lease: _Lease, pinned: Callable[[], _Pinned], limit: int) -> Sen
             if not limit:
                 Batch.objects.filter(pk=batch.pk).update(due_at=warming.look_again(batch))
                 return Sent()
-            attempt = Attempt.objects.create(
-                batch=batch, worker=worker_name(), transport=transport.name, idempotency_key=key
-            )
+            attempt = deliveries.begin(batch, worker=worker_name(), transport=transport.name, key=key)
             chunk = deliveries.claim(batch, attempt=attempt, limit=limit)
             if not chunk:
                 attempt.delete()

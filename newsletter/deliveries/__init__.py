@@ -6,6 +6,7 @@ UNCONFIRMED -> SENT | FAILED | QUEUED by a late answer of its own attempt, by wh
 UNCONFIRMED -> SENT where the provider repeats its answer to the same call under the same key
 FAILED -> SENT where it was settled by a bounce, and turns out to have been accepted before
 
+    attempts     the hand-over that a change belongs to
     claiming     QUEUED -> SENDING | SKIPPED
     noting       SENDING -> what became of it
     accepting    how often each was accepted
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 from newsletter.deliveries.accepting import Message, Told
 from newsletter.deliveries.accepting import note as note_accepted
+from newsletter.deliveries.attempts import begin
 from newsletter.deliveries.claiming import Claimed, claim, with_messages
 from newsletter.deliveries.deciding import (
     accept_unconfirmed,
@@ -52,6 +54,7 @@ __all__ = [
     "Told",
     "accept_unconfirmed",
     "back_off",
+    "begin",
     "calls_in_doubt",
     "came_back",
     "claim",

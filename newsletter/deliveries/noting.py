@@ -11,10 +11,10 @@ from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import Case, DateTimeField, F, Value, When
-from django.db.models.functions import Coalesce, Greatest, Now
+from django.db.models.functions import Coalesce, Now
 
 from newsletter.content import clean_line
-from newsletter.deliveries import accepting
+from newsletter.deliveries import accepting, attempts
 from newsletter.deliveries.accepting import OPEN, TAKEN_FROM
 from newsletter.deliveries.clock import now
 from newsletter.models import Attempt, Batch, Delivery, Dispatch
@@ -58,10 +58,7 @@ def note(
             if outcome.result != Result.ACCEPTED:
                 row = Delivery.objects.filter(pk=outcome.delivery_id, attempt=attempt, status__in=OPEN)
                 row.update(**_fields(outcome, tries[outcome.delivery_id], retry_seconds, single=single))
-        still_open = Attempt.objects.filter(pk=attempt.pk, finished_at=None)
-        # The same calls may have been made again meanwhile, and their answers be counted.
-        counted = Greatest(F("accepted"), len(accepted))
-        after(still_open.update(accepted=counted, finished_at=Now()) == 1)
+        after(attempts.close(attempt, accepted=len(accepted)))
 
     with_accepted(write)
 
