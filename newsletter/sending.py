@@ -264,8 +264,9 @@ def _note(
     def after(closed: bool) -> None:
         if day and closed:
             warming.note(day, outcomes, not_begun=len(tries) - len(begun))
-        if any(outcome.result == Result.UNKNOWN for outcome in outcomes):
-            deliveries.repeat_later(attempt, seconds=ENV.retry_seconds)
+        if doubts := [outcome for outcome in outcomes if outcome.result == Result.UNKNOWN]:
+            asked = max(outcome.wait for outcome in doubts)
+            deliveries.repeat_later(attempt, seconds=max(ENV.retry_seconds, asked))
 
     deliveries.note(attempt, outcomes, tries=tries, retry_seconds=ENV.retry_seconds, before=before, after=after)
 

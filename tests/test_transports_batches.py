@@ -265,7 +265,7 @@ def test_an_answer_to_a_batch_is_for_each_of_its_readers(
     double.answer = lambda call: (status, {"Retry-After": "9"}, {"message": "so"})
     outcomes = hand_over(transport, make_reader(1), make_reader(2), make_reader(3))
     assert results(outcomes) == [result] * 3
-    assert {outcome.retry_after for outcome in outcomes} == {9.0 if result == Result.LATER else None}
+    assert {outcome.retry_after for outcome in outcomes} == {None if result == Result.SENDER_REFUSED else 9.0}
     assert len(double.calls) == 1
 
 

@@ -27,6 +27,8 @@ MOST_ASKED = 500  # attempts that one look goes into
 # More new failures than this, and more than this share of what was tried: something is wrong with us, not with readers.
 FAILURES_TO_PAUSE, FAILING_SHARE = 20, 0.05
 DOMAINS_LOOKED_AT = 10
+# More new doubts than this, more than one lost answer leaves, and more than that share: answers stay away.
+DOUBTS_TO_PAUSE = 100
 
 
 class NobodyThere(RuntimeError):
@@ -146,7 +148,7 @@ def take_back_expired() -> None:
 
 def check() -> None:
     """Hold every dispatch that is SENDING to its invariants, at its start and every minute; a breach stops it and
-    alerts. Too many failures pause it with the reason in plain words."""
+    alerts. Too many failures or doubts pause it with the reason in plain words."""
     old = Q(checked_at=None) | Q(checked_at__lt=Now() - CHECK_EVERY)
     for dispatch in Dispatch.objects.filter(status=Status.SENDING):
         if Dispatch.objects.filter(old, pk=dispatch.pk, status=Status.SENDING).update(checked_at=Now()):
@@ -154,6 +156,7 @@ def check() -> None:
             if found:
                 _stop(dispatch, found)
         _pause_where_too_many_fail(dispatch)
+        _pause_where_too_many_are_in_doubt(dispatch)
     _tell_of_late_duplicates()
 
 
@@ -192,6 +195,30 @@ def pause_and_tell(dispatch: Dispatch, reason: str) -> None:
     """PAUSED by the engine itself, with the reason in plain words, and whoever runs the site hears of it."""
     if pause_if_running(dispatch, reason):
         alerts.alert(f"{dispatch} is paused", reason)
+
+
+def _pause_where_too_many_are_in_doubt(dispatch: Dispatch) -> None:
+    """Counts what the other side was given and did not answer for, but not what is asked again under its key, nor what
+    the author took note of by resuming. What a worker that died had in hand says nothing of the other side."""
+    doubts = Delivery.objects.filter(
+        dispatch=dispatch,
+        status=Delivery.Status.UNCONFIRMED,
+        attempt__finished_at__isnull=False,
+        attempt__repeat_at=None,
+    )
+    if dispatch.failures_seen_at:
+        doubts = doubts.filter(settled_at__gt=dispatch.failures_seen_at)
+    doubted = doubts.count()
+    if doubted <= max(DOUBTS_TO_PAUSE, ENV.chunk_size):
+        return
+    tried = doubted + invariants.accepted(dispatch)
+    if doubted > tried * FAILING_SHARE:
+        reason = (
+            f"{doubted:,} of {tried:,} mails tried are in doubt, more than {FAILING_SHARE:.0%}: the mail server or"
+            " provider took them and did not say what became of them. See in the report what it said, and whether it"
+            " is well, before you resume."
+        )
+        pause_and_tell(dispatch, reason)
 
 
 def _have_grown(dispatch: Dispatch, failures: int) -> bool:

@@ -30,7 +30,7 @@ class Outcome:
     """What became of one delivery's message.
 
     `reply` is what the other side said, made by `one_line`; `provider_id` the provider's own id of the message or "";
-    `retry_after` the seconds to wait before another try, where the other side asks for it or could not be reached.
+    `retry_after` the seconds to wait before another try, where the other side asks for it or is left in peace.
     `tried` is False where nothing of this message was handed over: what it waits for is the other side, so it loses no
     try by LATER or SENDER_REFUSED, and it takes no place in a day's plan.
     """

@@ -22,12 +22,12 @@ from newsletter.message import Compiled, Mail, Reader, Sender
 from newsletter.transports.outcomes import Outcome, Result, one_line
 from newsletter.transports.provider import answers, backends, mails, merging
 from newsletter.transports.provider.answers import Answer
+from newsletter.transports.resting import Rest
 
 if TYPE_CHECKING:
     from anymail.backends.base import AnymailBaseBackend  # type: ignore[import-untyped]
 
 PROVIDERS = mails.SWITCHES_TRACKING | mails.CARRIES_METADATA | {"postal"}
-GIVE_UP_AFTER = 3  # calls without an answer, one after the other; the rest of a chunk is then not tried
 
 
 class ProviderTransport:
@@ -36,7 +36,7 @@ class ProviderTransport:
     def __init__(self, name: str) -> None:
         self.name = name
         self._backend: AnymailBaseBackend | None = None
-        self._rests_until = 0.0
+        self._rest = Rest()
 
     def hand_over(
         self,
@@ -48,24 +48,21 @@ class ProviderTransport:
         idempotency_key: uuid.UUID | None = None,
     ) -> None:
         """See `transports.Transport.hand_over`."""
-        calls: list[list[Answer]] = []
+        refused: Answer | None = None  # what the others would be told too
         for compiled, readers in mail:
             plan = _Plan(self.name, compiled, sender, readers)
             into += plan.refused
             waiting = deque(plan.groups)
             while waiting:
                 group = waiting.popleft()
-                said: Answer | list[Answer] | None = _why_not(calls, deadline)
-                if said is None:
-                    said = self._call(plan, group, idempotency_key)
-                    if isinstance(said, Answer) and said.result == Result.REFUSED and len(group) > 1:
-                        # Some refuse a whole call for one reader, and do not say which: found by halves.
-                        waiting.extendleft((group[len(group) // 2 :], group[: len(group) // 2]))
-                        continue
-                    calls.append([said] if isinstance(said, Answer) else said)
+                said = refused or self._why_not(deadline) or self._ask(plan, group, idempotency_key)
+                if isinstance(said, Answer) and said.result == Result.REFUSED and len(group) > 1:
+                    # Some refuse a whole call for one reader, and do not say which: found by halves.
+                    waiting.extendleft((group[len(group) // 2 :], group[: len(group) // 2]))
+                    continue
+                if isinstance(said, Answer) and said.result == Result.SENDER_REFUSED:
+                    refused = replace(said, tried=False)
                 into += _outcomes(group, said)
-        if calls and calls[-1][-1].retry_after is not None:
-            self._rests_until = clock.now() + calls[-1][-1].retry_after
 
     def together(self, compiled: Compiled, sender: Sender, readers: Sequence[Reader]) -> list[list[int]]:
         """See `keys.Keyed.together`."""
@@ -84,20 +81,39 @@ class ProviderTransport:
         """See `keys.Keyed.repeat`. A call that is refused is not tried by halves: these would have keys of their own,
         and what the first call said of each reader is not known."""
         plan = _Plan(self.name, compiled, sender, readers)
-        if plan.groups != [list(readers)] or clock.now() >= deadline:
+        if plan.groups != [list(readers)]:
             return []
-        said = self._call(plan, readers, idempotency_key)
+        said = self._why_not(deadline) or self._ask(plan, readers, idempotency_key)
         return list(_outcomes(readers, said))
 
     def rests(self) -> float:
         """See `transports.Transport.rests`."""
-        return max(0.0, self._rests_until - clock.now())
+        return self._rest.left
 
     def close(self) -> None:
         """Let the session go; the next `hand_over` opens another."""
         if self._backend is not None:
             self._backend.close()
             self._backend = None
+
+    def _why_not(self, deadline: float) -> Answer | None:
+        """Why no call should be made now, if so."""
+        if clock.now() >= deadline:
+            return Answer(Result.LATER, "The lease ran out before this message could leave.", tried=False)
+        if rest := self._rest.left:
+            reply = f"Not tried, since the provider had just failed: {self._rest.reason}"
+            return Answer(Result.LATER, reply, retry_after=rest, tried=False)
+        return None
+
+    def _ask(self, plan: _Plan, group: Sequence[Reader], idempotency_key: uuid.UUID | None) -> Answer | list[Answer]:
+        """What `_call` brings. A provider that neither takes nor refuses anybody is then left in peace for a while."""
+        said = self._call(plan, group, idempotency_key)
+        told = [said] if isinstance(said, Answer) else said
+        if all(answer.result in {Result.LATER, Result.UNKNOWN} for answer in told):
+            self._rest.begin(told[0].reply, told[0].retry_after)
+        else:
+            self._rest.served()
+        return said
 
     def _call(self, plan: _Plan, group: Sequence[Reader], idempotency_key: uuid.UUID | None) -> Answer | list[Answer]:
         """What the provider answers to one call for `group`: to the call, or for each of them."""
@@ -153,21 +169,6 @@ class _Plan:
             own = self.headers[group[0].delivery_id]
             return mails.for_one(self.name, self.compiled, self.sender, group[0], own, key)
         return mails.for_many(self.merged, self.sender, group, self.headers, key)
-
-
-def _why_not(calls: Sequence[Sequence[Answer]], deadline: float) -> Answer | None:
-    """Why no further call should be made after `calls`, if so."""
-    if clock.now() >= deadline:
-        return Answer(Result.LATER, "The lease ran out before this message could leave.", tried=False)
-    if not calls:
-        return None
-    last = calls[-1][-1]
-    if last.result == Result.SENDER_REFUSED or last.retry_after is not None:
-        return replace(last, tried=False)  # the others would be told the same
-    failed = [all(answer.result in {Result.LATER, Result.UNKNOWN} for answer in call) for call in calls]
-    if len(failed) >= GIVE_UP_AFTER and all(failed[-GIVE_UP_AFTER:]):
-        return Answer(Result.LATER, f"Not tried: the provider failed {GIVE_UP_AFTER} times running.", tried=False)
-    return None
 
 
 def _outcomes(readers: Sequence[Reader], said: Answer | list[Answer]) -> Iterator[Outcome]:

@@ -102,14 +102,15 @@ def first_line(error: BaseException) -> str:
 def _of_response(response: requests.Response, error: AnymailError) -> Answer:
     code = response.status_code
     reply = f"{code} {_said(response) or first_line(error)}"
+    asked = retry_after.seconds(response.headers.get("Retry-After", ""))
     if code in _NOT_NOW:
-        return Answer(Result.LATER, reply, retry_after=retry_after.seconds(response.headers.get("Retry-After", "")))
+        return Answer(Result.LATER, reply, retry_after=asked)
     if code in _SENDER or (code == 422 and _json(response).get("ErrorCode") in _POSTMARK_SENDER):
         return Answer(Result.SENDER_REFUSED, reply)
     if 400 <= code < 500:
         return Answer(Result.REFUSED, reply)
     # A 2xx that cannot be read, any other 5xx: the call arrived, the message may have been taken before it failed.
-    return Answer(Result.UNKNOWN, reply)
+    return Answer(Result.UNKNOWN, reply, retry_after=asked)
 
 
 def _of_network(error: requests.RequestException) -> Answer:

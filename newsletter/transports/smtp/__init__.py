@@ -7,7 +7,6 @@ connection is in `pipeline`; here is which connections there are, and when the r
 
 from __future__ import annotations
 
-import random
 import selectors
 import uuid
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from collections.abc import Sequence
 from newsletter import clock, message
 from newsletter.message import Compiled, Mail, Reader, Sender, dkim
 from newsletter.transports.outcomes import Outcome, Result
+from newsletter.transports.resting import Rest
 from newsletter.transports.smtp.load import TOO_LATE, Load
 from newsletter.transports.smtp.pipeline import DEPTH, Pipeline
 from newsletter.transports.smtp.places import Places
@@ -26,7 +26,6 @@ __all__ = ["DEPTH", "GIVE_UP_AFTER", "SmtpTransport", "problems"]
 GIVE_UP_AFTER = 3
 SHARE = 5  # waiting messages for each connection there is that make one more worth its opening
 HOLD = 30.0  # seconds without another connection, once the relay did not take one beside those it has
-LONGEST_REST = 300.0  # seconds between two looks at a relay that cannot be reached
 
 
 class SmtpTransport:
@@ -57,9 +56,8 @@ class SmtpTransport:
         self._watched: dict[Pipeline, tuple[int, ...]] = {}  # what the selector knows of each
         self._serves = False  # whether the last that was heard of the relay was an answer to a message
         self._lost_in_a_row = 0
-        self._rests = 0
-        self._rests_until = self._holds_until = 0.0
-        self._reason = ""
+        self._rest = Rest()
+        self._holds_until = 0.0
         self._all_may_begin = True  # not only those that something was heard of
         self._next_look = 0.0  # when to see whether one waits for too long
 
@@ -88,7 +86,7 @@ class SmtpTransport:
 
     def rests(self) -> float:
         """See `transports.Transport.rests`."""
-        return max(0.0, self._rests_until - clock.now())
+        return self._rest.left
 
     def close(self) -> None:
         """Say QUIT and let the connections go; the next `hand_over` opens others."""
@@ -108,8 +106,8 @@ class SmtpTransport:
         if load.waiting:
             if load.late:
                 load.stop(Result.LATER, TOO_LATE)
-            elif (rest := self._rests_until - clock.now()) > 0:
-                load.stop(Result.LATER, self._reason, retry_after=rest)
+            elif rest := self._rest.left:
+                load.stop(Result.LATER, self._rest.reason, retry_after=rest)
             elif self._all_may_begin:
                 self._all_may_begin = False
                 for pipeline in self._watched:
@@ -135,7 +133,8 @@ class SmtpTransport:
             self._all_may_begin = True
         else:
             if pipeline.answered:
-                self._serves, self._lost_in_a_row, self._rests = True, 0, 0
+                self._serves, self._lost_in_a_row = True, 0
+                self._rest.served()
             self._watch(pipeline)
 
     def _look_at_all(self, load: Load) -> None:
@@ -196,14 +195,13 @@ class SmtpTransport:
         if pipeline.refusal:
             load.stop(Result.SENDER_REFUSED, pipeline.refusal)
         elif not pipeline.opened:
-            self._rest(load, reason)
+            self._leave_in_peace(load, reason)
         elif self._lost_in_a_row >= GIVE_UP_AFTER:
-            self._rest(load, f"Not tried: the relay was lost {GIVE_UP_AFTER} times running, the last time: {reason}")
+            self._leave_in_peace(
+                load, f"Not tried: the relay was lost {GIVE_UP_AFTER} times running, the last time: {reason}"
+            )
 
-    def _rest(self, load: Load, reason: str) -> None:
-        """Leave the relay in peace for a while, longer each time; what waits loses no try by it."""
-        self._rests += 1
-        rest = min(2.0 ** min(self._rests - 1, 20), LONGEST_REST) * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load
-        self._rests_until = clock.now() + rest
-        self._reason = reason
-        load.stop(Result.LATER, reason, retry_after=rest)
+    def _leave_in_peace(self, load: Load, reason: str) -> None:
+        """What waits waits as long as the relay rests, and loses no try by it."""
+        self._rest.begin(reason)
+        load.stop(Result.LATER, reason, retry_after=self._rest.left)
