@@ -10,9 +10,9 @@ logger = logging.getLogger(__name__)
 
 
 def alert(subject: str, text: str) -> None:
-    """Say it loudly. A mail server that is away keeps the mail back, never the log line."""
+    """Say it loudly. What keeps the mail back keeps back neither the log line nor the caller."""
     logger.error("%s: %s", subject, text)
     try:
         mail_admins(subject, text)
-    except OSError as error:
+    except Exception as error:  # each provider's library has errors of its own
         logger.warning("The alert could not be mailed: %s", error)

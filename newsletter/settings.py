@@ -411,6 +411,8 @@ CELERY_BEAT_SCHEDULE_FILENAME = str(ENV.data_dir / "beat-schedule")
 _relay = urlsplit(ENV.smtp_url)
 ADMINS = [("", address) for address in ENV.admins]
 SERVER_EMAIL = DEFAULT_FROM_EMAIL = f"masthead@{_site.hostname}"
+if ENV.provider:
+    EMAIL_BACKEND = f"anymail.backends.{ENV.provider}.EmailBackend"
 EMAIL_HOST, EMAIL_PORT = _relay.hostname, _relay.port or {"smtp": 25, "smtps": 465, "smtp+starttls": 587}[_relay.scheme]
 EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = unquote(_relay.username or ""), unquote(_relay.password or "")
 EMAIL_USE_SSL, EMAIL_USE_TLS = _relay.scheme == "smtps", _relay.scheme == "smtp+starttls"

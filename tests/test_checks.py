@@ -67,6 +67,14 @@ def test_a_sane_production_environment_is_clean(tmp_path: Path) -> None:
     assert status == 0
 
 
+def test_with_a_provider_no_relay_needs_to_be_named(tmp_path: Path) -> None:
+    anymail = '{"MAILGUN_API_KEY": "key", "MAILGUN_WEBHOOK_SIGNING_KEY": "another key"}'
+    default = Environment.model_fields["smtp_url"].default
+    status, output = check(tmp_path, "--deploy", PROVIDER="mailgun", ANYMAIL=anymail, SMTP_URL=default)
+    assert "no issues" in output
+    assert status == 0
+
+
 @pytest.mark.parametrize(
     ("changes", "identifier"),
     [
