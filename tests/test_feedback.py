@@ -201,6 +201,38 @@ def test_who_opens_a_mail_has_it(kind: Event.Kind) -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("kind", [Kind.OPEN, Kind.CLICK, Kind.UNSUBSCRIBE])
+@pytest.mark.parametrize("status", [Status.QUEUED, Status.SENDING, Status.FAILED])
+def test_a_gateway_that_looks_at_a_mail_before_it_answers_has_not_taken_it(
+    kind: Event.Kind, status: Delivery.Status
+) -> None:
+    delivery = make_delivery(status=status)
+    assert events.record(kind, delivery_id=delivery.pk, hit=events.Hit("HEAD", "Gateway/1.0"))
+    delivery.refresh_from_db()
+    assert (delivery.status, delivery.accepted_by) == (status, None)
+
+
+@pytest.mark.django_db
+def test_mail_that_was_looked_at_and_then_put_off_is_tried_again() -> None:
+    delivery = make_delivery(status=Status.SENDING)
+    events.record(Kind.CLICK, delivery_id=delivery.pk, hit=events.Hit("GET", "Gateway/1.0"))
+    assert delivery.attempt
+    later = Outcome(delivery.pk, Result.LATER, "451 4.7.1 try again later")
+    deliveries.note(delivery.attempt, [later], tries={delivery.pk: 1}, retry_seconds=1)
+    delivery.refresh_from_db()
+    assert delivery.status == Status.QUEUED
+
+
+@pytest.mark.django_db
+def test_mail_that_was_refused_and_looked_at_is_judged() -> None:
+    delivery = make_delivery(status=Status.FAILED, reply="550 5.1.1 user unknown")
+    events.record(Kind.CLICK, delivery_id=delivery.pk, hit=events.Hit("GET", "Gateway/1.0"))
+    assert feedback.take_refused() == 1
+    delivery.refresh_from_db()
+    assert delivery.verdict == Verdict.HARD
+
+
+@pytest.mark.django_db
 @pytest.mark.parametrize("status", [Status.QUEUED, Status.SKIPPED])
 def test_of_a_mail_that_was_never_handed_over_nobody_can_speak(status: Delivery.Status) -> None:
     delivery = make_dispatch(make_newsletter(), readers=1).deliveries.get()

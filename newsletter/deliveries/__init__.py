@@ -4,6 +4,7 @@ QUEUED -> SENDING -> SENT | FAILED | QUEUED (later) | UNCONFIRMED;  QUEUED -> SK
 QUEUED -> FAILED for a single message that is of no more use
 UNCONFIRMED -> SENT | FAILED | QUEUED by a late answer of its own attempt, by what comes back, or by the author's word
 UNCONFIRMED -> SENT where the provider repeats its answer to the same call under the same key
+UNCONFIRMED -> SENT by a hit, which settles nothing else: gateways follow links before they put off or refuse
 FAILED -> SENT where it was settled by a bounce, and turns out to have been accepted before
 
     attempts     the hand-over that a change belongs to

@@ -66,11 +66,11 @@ def find(known: Sequence[Message], told: Message) -> int | None:
     )
 
 
-def note(told: Iterable[Told]) -> int:
+def note(told: Iterable[Told], *, doubts_alone: bool = False) -> int:
     """Write down that these were accepted, each message once however often it is told; how many became SENT by it.
 
-    An answer settles a row of its own attempt, any other word every row that was handed over. The rows are locked in
-    the order of their ids.
+    An answer settles a row of its own attempt, any other word every row that was handed over; with `doubts_alone` only
+    what is UNCONFIRMED is looked at. The rows are locked in the order of their ids.
     """
     by_delivery: defaultdict[int, list[Told]] = defaultdict(list)
     for each in told:
@@ -79,6 +79,8 @@ def note(told: Iterable[Told]) -> int:
         return 0
     with transaction.atomic():
         handed_over = Delivery.objects.filter(pk__in=list(by_delivery), tries__gt=0)
+        if doubts_alone:
+            handed_over = handed_over.filter(status=Status.UNCONFIRMED)
         rows = list(handed_over.select_for_update(no_key=True).order_by("pk"))
         further: defaultdict[int, list[Breach]] = defaultdict(list)
         for breach in Breach.objects.filter(delivery__in=[row.pk for row in rows]).order_by("pk"):

@@ -34,7 +34,7 @@ class _Mail:
     delivery: int | None = None
     subscriber: int | None = None
     sent_at: dt.datetime | None = None
-    sent: bool = True
+    in_doubt: bool = False
 
 
 def entry_of(
@@ -84,9 +84,9 @@ def write_hits(entries: Sequence[dict[str, Any]]) -> int:
         # What says whose request it was serves to judge it, and is not stored where the client asks that nobody knows.
         private = {uuid.UUID(entry["key"]) for entry in entries if entry.get("private")}
         stored = storing.store([replace(row, agent="", network="") if row.key in private else row for row in judged])
-        # Whoever opens a mail has it, whatever is known of its hand-over.
-        had = {row.delivery_id for row in judged if row.delivery_id and not mails[row.delivery_id].sent}
-        deliveries.note_accepted(deliveries.Told(pk, deliveries.Message()) for pk in had)
+        # Whoever opens a mail has it. That is no answer: a gateway looks at links before it puts off or refuses a mail.
+        had = {row.delivery_id for row in judged if row.delivery_id and mails[row.delivery_id].in_doubt}
+        deliveries.note_accepted((deliveries.Told(pk, deliveries.Message()) for pk in had), doubts_alone=True)
         return len(stored)
 
 
@@ -200,7 +200,7 @@ def _mails(ids: Iterable[int | None]) -> dict[int | None, _Mail]:
             pk,
             subscriber,
             sent_at,
-            status == Delivery.Status.SENT,
+            status == Delivery.Status.UNCONFIRMED,
         )
         for pk, dispatch, newsletter, mode, ask_first, subscriber, choice, sent_at, status in rows
     }

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, cast
 
@@ -50,7 +51,7 @@ def put(channel: Channel, lines: Sequence[bytes], *, patiently: bool = False) ->
     """Append `lines` in one round trip; `patiently` where nobody waits. Raises Away where it is not known that they are
     all kept."""
     client = _patient_client() if patiently else _quick_client()
-    try:
+    with _resting_on_failure(client):
         if len(lines) == 1:
             client.xadd(_key(channel), {ENTRY: lines[0]})
         else:
@@ -58,9 +59,6 @@ def put(channel: Channel, lines: Sequence[bytes], *, patiently: bool = False) ->
                 for line in lines:
                     pipeline.xadd(_key(channel), {ENTRY: line})
                 pipeline.execute()
-    except (redis.RedisError, OSError) as error:
-        _rest(client)
-        raise Away(str(error)) from error
 
 
 def take(channel: Channel, limit: int) -> Batch | None:
@@ -85,15 +83,11 @@ def waits(channel: Channel) -> int:
 def look(channel: Channel) -> Backlog:
     """What waits. Raises Away."""
     client, key = _quick_client(), _key(channel)
-    try:
-        with client.pipeline(transaction=False) as pipeline:
-            pipeline.xlen(key)
-            pipeline.xrange(key, count=1)
-            pipeline.hlen(_aside(channel))
-            waiting, first, aside = pipeline.execute()
-    except (redis.RedisError, OSError) as error:
-        _rest(client)
-        raise Away(str(error)) from error
+    with _resting_on_failure(client), client.pipeline(transaction=False) as pipeline:
+        pipeline.xlen(key)
+        pipeline.xrange(key, count=1)
+        pipeline.hlen(_aside(channel))
+        waiting, first, aside = pipeline.execute()
     oldest = time.time() - int(first[0][0].partition(b"-")[0]) / 1000 if first else 0.0
     return Backlog(channel, "Redis", int(waiting), max(0.0, oldest), int(aside))
 
@@ -142,12 +136,21 @@ def _patient_client() -> redis.Redis:
     return _client(settings.ENV.redis_url, DRAIN_SECONDS, DRAIN_SECONDS)
 
 
-def _rest(client: redis.Redis) -> None:
+@contextmanager
+def _resting_on_failure(client: redis.Redis) -> Iterator[None]:
+    """Leave a Redis that fails in peace for a moment, and one that answers no longer. Raises Away."""
     global _rests_until
-    with _lock:
-        _rests_until = time.monotonic() + REST
-    # After a restart every kept connection is dead. Those in other threads' hands fail by themselves.
-    client.connection_pool.disconnect(inuse_connections=False)
+    try:
+        yield
+    except (redis.RedisError, OSError) as error:
+        with _lock:
+            _rests_until = time.monotonic() + REST
+        # After a restart every kept connection is dead. Those in other threads' hands fail by themselves.
+        client.connection_pool.disconnect(inuse_connections=False)
+        raise Away(str(error)) from error
+    if _rests_until:
+        with _lock:
+            _rests_until = 0.0
 
 
 @lru_cache(maxsize=8)
@@ -180,9 +183,7 @@ def _some_aside(client: redis.Redis, channel: Channel, limit: int) -> list[bytes
 
 def _left_behind(client: redis.Redis, channel: Channel, limit: int) -> list[Given]:
     answer: Any = client.xautoclaim(_key(channel), GROUP, CONSUMER, IDLE_MS, count=limit)
-    gone = [number for number, fields in answer[1] if fields is None]  # before Redis 7, of deleted entries
-    if gone:
-        client.xack(_key(channel), GROUP, *gone)
+    # Before Redis 7 an entry that was deleted is given without its number and fields.
     return [(number, fields) for number, fields in answer[1] if fields is not None]
 
 
