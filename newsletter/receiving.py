@@ -2,9 +2,10 @@
 
     receive(raw, recipient)    the same for a pipe (`receive_mail`) and for a mailbox (`read_bounces`)
 
-Whose it is says a signed token: in the address that it was sent to, else in the mail that it returns. Anybody can write
-to the address for bounces, so nothing follows from what only names a reader's address, unless there is no
-BOUNCE_ADDRESS and so no token to ask for. What a person wrote is for a person to read, and is left where it is.
+Whose it is says a signed token: in the address that it was sent to, else in the Message-ID of the mail that it returns.
+Anybody can write to the address for bounces, so nothing follows from what only names a reader's address, unless there
+is no BOUNCE_ADDRESS and so no token to ask for. The unsubscribe link is seen by whomever the mail is shown to, and does
+no more here than on its page. What a person wrote is for a person to read, and is left where it is.
 """
 
 from __future__ import annotations
@@ -88,21 +89,24 @@ def receive(raw: bytes, recipient: str | None = None) -> Received:
     raw = raw[:LIMIT]
     report = bounces.read(raw)
     said = _said_by_address([*filter(None, [recipient]), *report.sent_to])
+    about = _about(said) or _about_returned(report)
     to_leave = isinstance(said, tracking.ReaderToken) and (report.kind == Kind.REPLY or report.asks_to_leave)
     leaves = report.kind == Kind.UNSUBSCRIBE or to_leave
     if leaves:
-        if said is None:
+        about = about or _about_link(report)
+        if said is None and about is None:
             return Received(
                 report.kind,
                 Done.LEFT,
                 "Somebody asks to be unsubscribed, at an address that does not say whom: take them off by hand.",
             )
-        return _note(raw, report, _about(said), Event.Kind.UNSUBSCRIBE)
+        return _note(raw, report, about, Event.Kind.UNSUBSCRIBE)
     if report.kind == Kind.COMPLAINT:
-        return _note(raw, report, _about(said) or _about_returned(report), Event.Kind.COMPLAINT)
+        if about is None and (link := _about_link(report)):
+            return _note(raw, report, link, Event.Kind.UNSUBSCRIBE)
+        return _note(raw, report, about, Event.Kind.COMPLAINT)
     if report.kind == Kind.BOUNCE:
-        about = _about(said) or _about_returned(report) or _about_address(report)
-        return _note(raw, report, about, Event.Kind.BOUNCE)
+        return _note(raw, report, about or _about_address(report), Event.Kind.BOUNCE)
     return Received(report.kind, Done.LEFT, f"{report.reason} Nothing follows from it.")
 
 
@@ -133,11 +137,15 @@ def _about(said: _Said) -> _About | None:
 
 
 def _about_returned(report: Report) -> _About | None:
-    """What the mail that is returned says: its Message-ID and its unsubscribe link carry tokens too."""
+    """What the Message-ID of the mail that is returned says."""
     try:
         return _About(delivery_id=tracking.delivery_of_message_id(report.message_id))
     except tracking.BadToken:
-        pass
+        return None
+
+
+def _about_link(report: Report) -> _About | None:
+    """What the unsubscribe link of the mail that is returned says."""
     leave = report.headers.get("list-unsubscribe", "")
     try:
         link = _UNSUBSCRIBE_LINK.search(leave)

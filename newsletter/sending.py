@@ -354,7 +354,7 @@ def reader_of(row: Claimed, mode: str, attempt: Attempt, pinned: _Pinned) -> mes
         delivery_id=row.pk,
         address=row.address,
         name=name,
-        message_id=pinned.links.message_id(token),
+        message_id=pinned.links.message_id(row.pk),
         date=attempt.started_at,
         values=values,
         return_address=pinned.links.return_address(row.pk),

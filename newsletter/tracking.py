@@ -6,7 +6,8 @@ HMAC-SHA256 over its purpose and body, so that a token made for one purpose is w
 spelling: what decodes to the same bytes but is written differently is refused.
 
     reader     key 1 | subscriber 8 | newsletter 4 | delivery 6 | MAC 12   42 characters   /u/ /p/ /i/
-    delivery   key 1 | delivery 6 | MAC 12                                 26 characters   /o/…, /c/…/…, Message-ID
+    delivery   key 1 | delivery 6 | MAC 12                                 26 characters   /o/…, /c/…/…
+    message    key 1 | delivery 6 | MAC 12                                 26 characters   Message-ID
     dispatch   key 1 | dispatch 6 | MAC 12                                 26 characters   /o/d/
     confirm    key 1 | consent record 6 | MAC 12                           26 characters   /y/
     click      key 1 | dispatch 6 | URL in UTF-8 | MAC 12                                  /c/
@@ -182,7 +183,7 @@ def read_address(address: str) -> int | ReaderToken | None:
 
 
 def delivery_token(delivery_id: int) -> str:
-    """The one token of a delivery, 26 characters: in its pixel, at the end of its links and in its Message-ID."""
+    """The one token of a delivery's pixel and links, 26 characters, which stands at their end."""
     return _sign_id(b"delivery", delivery_id)
 
 
@@ -260,9 +261,9 @@ class Links:
         """See `delivery_token`."""
         return self._key.sign(b"delivery", delivery_id.to_bytes(ID_BYTES, "big"))
 
-    def message_id(self, delivery_token: str) -> str:
-        """See `message_id`; asked by the delivery's token."""
-        return f"{delivery_token}@{self._host}"
+    def message_id(self, delivery_id: int) -> str:
+        """See `message_id`."""
+        return f"{self._key.sign(b'message', delivery_id.to_bytes(ID_BYTES, 'big'))}@{self._host}"
 
     def return_address(self, delivery_id: int) -> str:
         """Where mail that cannot be delivered comes back to: an address of this delivery's own (VERP), or "" without
@@ -309,8 +310,12 @@ def site_host() -> str:
 
 
 def message_id(delivery_id: int) -> str:
-    """The Message-ID of a delivery without its angle brackets: the same at every attempt, at this site's host."""
-    return f"{delivery_token(delivery_id)}@{_message_id_host()}"
+    """The Message-ID of a delivery without its angle brackets: the same at every attempt, at this site's host.
+
+    Its token is not that of the links: people show these to others, and whoever knows the Message-ID is believed to
+    have the mail, so that a bounce or a complaint that names it counts.
+    """
+    return f"{_sign_id(b'message', delivery_id)}@{_message_id_host()}"
 
 
 def _message_id_host() -> str:
@@ -320,4 +325,4 @@ def _message_id_host() -> str:
 
 def delivery_of_message_id(text: str) -> int:
     """The delivery's id that a Message-ID, with or without angle brackets, names. Raises BadToken."""
-    return read_delivery_token(text.strip().removeprefix("<").partition("@")[0])
+    return _read_id(b"message", text.strip().removeprefix("<").partition("@")[0])

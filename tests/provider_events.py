@@ -37,6 +37,7 @@ class Told:
     address: str
     at: dt.datetime
     message_id: str = "b7bc2f4a-e38e-4336-af7d-e6c392c2f817"
+    own_message_id: str = ""
 
     @property
     def id(self) -> str:
@@ -326,7 +327,7 @@ def postal(told: Told) -> Any:
         "block": "HardFail",
     }
     message = {
-        "id": 12345, "token": "abcdef123", "direction": "outgoing", "message_id": f"{told.token}@testserver",
+        "id": 12345, "token": "abcdef123", "direction": "outgoing", "message_id": told.own_message_id,
         "to": told.address, "from": "desk@weekly.example", "subject": "Issue 1", "timestamp": told.seconds, "tag": None,
     }  # fmt: skip
     if told.kind not in statuses:
@@ -412,7 +413,7 @@ def sendgrid(told: Told) -> Any:
     }  # fmt: skip
     event = {
         "email": told.address, "timestamp": told.seconds, "event": names[told.kind], "sg_event_id": told.id,
-        "sg_message_id": f"{told.message_id}.filter0001", "smtp-id": f"<{told.token}@testserver>",
+        "sg_message_id": f"{told.message_id}.filter0001", "smtp-id": f"<{told.own_message_id}>",
         "category": "weekly",
     }  # fmt: skip
     if told.kind in ("hard", "soft", "block"):

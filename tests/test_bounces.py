@@ -170,6 +170,8 @@ def test_the_returned_mails_own_words_are_not_the_machines() -> None:
         ("delivered", Kind.NOTICE),
         ("warning-only", Kind.NOTICE),
         ("arf-not-spam", Kind.NOTICE),
+        ("arf-opt-out", Kind.UNSUBSCRIBE),
+        ("ses-not-spam", Kind.NOTICE),
     ],
 )
 def test_what_is_no_bounce_is_told_apart(name: str, kind: Kind) -> None:

@@ -140,7 +140,7 @@ def one_mail() -> bytes:
     links = tracking.Links(7)
     reader = replace(
         make_reader(),
-        message_id=links.message_id(links.delivery_token(1)),
+        message_id=links.message_id(1),
         values=links.urls(2, 1),
         unsubscribe_address=links.unsubscribe_address(2, 1),
     )

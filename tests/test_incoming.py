@@ -36,7 +36,13 @@ KINDS = ("accepted", "delivered", "deferred", "hard", "soft", "block", "complain
 
 
 def told(kind: str, delivery: int = 7, **changes: Any) -> Told:
-    fields: dict[str, Any] = {"kind": kind, "token": tracking.delivery_token(delivery), "address": ADDRESS, "at": AT}
+    fields: dict[str, Any] = {
+        "kind": kind,
+        "token": tracking.delivery_token(delivery),
+        "address": ADDRESS,
+        "at": AT,
+        "own_message_id": tracking.message_id(delivery),
+    }
     return Told(**fields | changes)
 
 
@@ -443,6 +449,19 @@ ON_AMAZONS_LIST = (
     " address. For more information about how to remove an address from the suppression list, see the Amazon SES"
     " Developer Guide: http://docs.aws.amazon.com/ses/latest/DeveloperGuide/remove-from-suppressionlist.html"
 )
+
+
+def reported(name: str, feedback_type: str) -> dict[str, Any]:
+    """What a provider tells of a reader's report of this type."""
+    event: dict[str, Any] = PROVIDERS[name].event(told("complaint"))
+    if name == "sparkpost":
+        event["msys"]["message_event"]["fbtype"] = feedback_type
+        return event
+    message = json.loads(event["Message"])
+    message["complaint"]["complaintFeedbackType"] = feedback_type
+    return {"Message": json.dumps(message)}
+
+
 WORDS: list[tuple[str, dict[str, Any], tuple[str, str | None] | None]] = [
     ("postmark", {"RecordType": "Bounce", "Type": "SpamNotification", "Details": ""}, ("bounce", "block")),
     ("postmark", {"RecordType": "Bounce", "Type": "HardBounce", "Details": ""}, ("bounce", "hard")),
@@ -508,6 +527,12 @@ WORDS: list[tuple[str, dict[str, Any], tuple[str, str | None] | None]] = [
     ("amazon_ses", amazon("Permanent", "OnAccountSuppressionList"), ("bounce", "hard")),
     ("amazon_ses", amazon("Permanent", "OnAccountSuppressionList", ON_THE_ACCOUNTS_LIST), ("bounce", "hard")),
     ("amazon_ses", amazon("Permanent", "Suppressed", ON_AMAZONS_LIST), ("bounce", "hard")),
+    ("amazon_ses", reported("amazon_ses", "fraud"), ("complaint", None)),
+    ("amazon_ses", reported("amazon_ses", "not-spam"), None),
+    ("amazon_ses", reported("amazon_ses", "auth-failure"), None),
+    ("sparkpost", reported("sparkpost", "abuse"), ("complaint", None)),
+    ("sparkpost", reported("sparkpost", "opt-out"), ("unsubscribe", None)),
+    ("sparkpost", reported("sparkpost", "Not-Spam"), None),
     ("amazon_ses", amazon("Permanent", "NoEmail"), ("bounce", "hard")),
     ("amazon_ses", amazon("Transient", "General"), ("bounce", "soft")),
     ("amazon_ses", amazon("Transient", "MessageTooLarge"), ("bounce", "block")),

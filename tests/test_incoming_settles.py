@@ -18,7 +18,7 @@ from newsletter import intake, tasks
 from newsletter.intake import Channel
 from newsletter.models import Delivery, Dispatch, Event, Occurrence
 from newsletter.settings import ENV
-from newsletter.tracking import delivery_token
+from newsletter.tracking import delivery_token, message_id
 from subscribers.models import Subscription, Suppression
 from tests.making import make_dispatch, make_hook, make_newsletter, make_subscriber
 from tests.provider_events import PROVIDERS, Call, Told
@@ -63,6 +63,7 @@ def told(kind: str, delivery: Delivery, **changes: Any) -> Told:
         "address": delivery.subscriber.address,
         "at": (dt.datetime.now(dt.UTC) - dt.timedelta(minutes=5)).replace(microsecond=0),
         "message_id": f"mail-{delivery.pk}",
+        "own_message_id": message_id(delivery.pk),
     }
     return Told(**fields | changes)
 

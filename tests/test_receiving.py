@@ -6,7 +6,7 @@ import logging
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from pytest_django import Settings
@@ -43,6 +43,11 @@ def mails(sink: SmtpSink) -> list[Received]:
 
 def reader_of(mail: Received) -> Subscriber:
     return Subscriber.objects.get(address=mail.rcpt)
+
+
+def plain(mail: Received) -> bytes:
+    """All that the mail shows, decoded."""
+    return b"".join(bytes(part.get_payload(decode=True) or b"") for part in mail.parsed().walk())
 
 
 def leave_address(mail: Received) -> str:
@@ -155,10 +160,34 @@ def test_a_complaint_unsubscribes_and_suppresses(mails: list[Received], to: str)
     assert status_of(mails[1]) == Subscription.Status.ACTIVE
 
 
-def test_the_unsubscribe_link_tells_whose_a_complaint_is_where_the_message_id_is_gone(mails: list[Received]) -> None:
+def test_where_the_message_id_is_gone_the_unsubscribe_link_does_what_it_does_for_whoever_has_it(
+    mails: list[Received],
+) -> None:
     returned = mails[0].raw.replace(b"Message-ID:", b"X-Was:")
     assert receiving.receive(complaint(BOUNCES, returned)).done == Done.NOTED
     assert status_of(mails[0]) == Subscription.Status.UNSUBSCRIBED
+    assert receiving.receive(bounce(BOUNCES, mails[1].rcpt, returned=returned)).done == Done.UNKNOWN
+    assert not suppressed()
+
+
+@pytest.mark.parametrize(
+    "forge", [complaint, lambda to, returned: bounce(to, "ada@readers.example", returned=returned)]
+)
+def test_what_a_copied_link_holds_forges_nothing(mails: list[Received], forge: Callable[[str, bytes], bytes]) -> None:
+    tokens = re.findall(rb"/[oc]/(?:[A-Za-z0-9_-]+/)?([A-Za-z0-9_-]{26})(?![A-Za-z0-9_-])", plain(mails[0]))
+    assert tokens
+    for token in set(tokens):
+        returned = b"Message-ID: <" + token + b"@anything.example>\r\nFrom: a@b.example\r\n\r\n"
+        assert receiving.receive(forge(BOUNCES, returned)).done == Done.UNKNOWN
+    assert not suppressed()
+    assert status_of(mails[0]) == Subscription.Status.ACTIVE
+
+
+def test_who_asks_their_provider_to_be_unsubscribed_leaves_and_has_not_complained(mails: list[Received]) -> None:
+    raw = complaint(BOUNCES, mails[0].raw).replace(b"Feedback-Type: abuse", b"Feedback-Type: opt-out")
+    assert receiving.receive(raw).done == Done.NOTED
+    assert status_of(mails[0]) == Subscription.Status.UNSUBSCRIBED
+    assert not suppressed()
 
 
 @pytest.mark.parametrize(("subject", "body"), [("unsubscribe", ""), ("", ""), ("Hi", "please stop"), ("Abmelden", "")])

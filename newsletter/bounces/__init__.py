@@ -2,6 +2,7 @@
 
     read(raw)    a whole message, as a mailbox or a pipe gives it
     judge(text)  one refusal: a reply in an SMTP session, or a provider's words
+    kind_of_feedback(type)  what a report of readers' feedback means
 
     reading      what kind of message it is, and what follows
     mime         a message of any bytes, without an exception
@@ -20,7 +21,7 @@ alone.
 from __future__ import annotations
 
 from newsletter.bounces.judging import judge
-from newsletter.bounces.reading import read
+from newsletter.bounces.reading import kind_of_feedback, read
 from newsletter.bounces.verdicts import Cause, Failure, Judgement, Kind, Report, Verdict
 
-__all__ = ["Cause", "Failure", "Judgement", "Kind", "Report", "Verdict", "judge", "read"]
+__all__ = ["Cause", "Failure", "Judgement", "Kind", "Report", "Verdict", "judge", "kind_of_feedback", "read"]

@@ -17,10 +17,11 @@ from newsletter.bounces.verdicts import Cause, Failure, Judgement, Kind, Report,
 _GRAVITY = (Verdict.HARD, Verdict.BLOCK, Verdict.SOFT)
 _OWN_HEADERS = ("message-id", "list-id", "list-unsubscribe", "feedback-id")
 _SENT_TO = ("delivered-to", "x-original-to", "envelope-to", "x-envelope-to", "to")
-# RFC 5965 section 7.3: what a report is about when it is no complaint of a reader.
+# RFC 5965 section 7.3 (its drafts for "opt-out"): what a report is about when it is no complaint of a reader.
 _NO_COMPLAINT = {
-    "not-spam": "A reader says that the mail is not spam.",
-    "auth-failure": "A report on SPF, DKIM or DMARC.",
+    "not-spam": (Kind.NOTICE, "A reader says that the mail is not spam."),
+    "auth-failure": (Kind.NOTICE, "A report on SPF, DKIM or DMARC."),
+    "opt-out": (Kind.UNSUBSCRIBE, "The reader asks their provider to be unsubscribed."),
 }
 _STILL_TRYING = any_of(
     r"(?:do not|don't|no) need to (?:resend|re-send|do anything|take)",
@@ -60,6 +61,15 @@ def read(raw: bytes) -> Report:
     return Report(**{**report, **common})
 
 
+def kind_of_feedback(feedback_type: str) -> Kind:
+    """What follows from a report of this type: a complaint, an unsubscribe, or nothing (NOTICE)."""
+    return _meant_by(feedback_type)[0]
+
+
+def _meant_by(feedback_type: str) -> tuple[Kind, str]:
+    return _NO_COMPLAINT.get(feedback_type.lower(), (Kind.COMPLAINT, "The reader reported the mail as spam."))
+
+
 def _feedback(mail: Mail) -> dict[str, Any] | None:
     """A complaint: RFC 5965, or Microsoft's junk mail reporting, which has only a subject and the mail."""
     part = next((part for part in mail.parts if part.type == "message/feedback-report" and not part.inside), None)
@@ -69,9 +79,7 @@ def _feedback(mail: Mail) -> dict[str, Any] | None:
         if not (subject.startswith("complaint about message from") or mail.header("x-hmxmroriginalrecipient")):
             return None
     kind = fields.get("feedback-type", "abuse").lower().strip() or "abuse"
-    if kind in _NO_COMPLAINT:
-        return _report(Kind.NOTICE, _NO_COMPLAINT[kind], feedback_type=kind)
-    return _report(Kind.COMPLAINT, "The reader reported the mail as spam.", feedback_type=kind)
+    return _report(*_meant_by(kind), feedback_type=kind)
 
 
 def _provider_notification(mail: Mail) -> dict[str, Any] | None:
@@ -84,7 +92,7 @@ def _provider_notification(mail: Mail) -> dict[str, Any] | None:
     if kind == "complaint":
         complaint = event.get("complaint")
         feedback = str(complaint.get("complaintFeedbackType") or "abuse") if isinstance(complaint, dict) else "abuse"
-        return _report(Kind.COMPLAINT, "The reader reported the mail as spam.", feedback_type=feedback)
+        return _report(*_meant_by(feedback), feedback_type=feedback)
     bounce = event.get("bounce")
     if kind != "bounce" or not isinstance(bounce, dict):
         return _report(Kind.NOTICE, "A provider's notice about mail that did not bounce.")

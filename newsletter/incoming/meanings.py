@@ -186,6 +186,11 @@ def code(name: str, event: Any) -> int | None:
     return int(found) if len(found) == 3 and found.isdecimal() and found[0] in "45" else None
 
 
+def feedback_type(name: str, event: Any) -> str:
+    """The type of a report by a reader (RFC 5965) that a field of the provider's `event` is for; "" without."""
+    return _text(event, *_FEEDBACK_TYPE[name]) if name in _FEEDBACK_TYPE else ""
+
+
 def dig(event: Any, *path: str | int) -> Any:
     """What stands at `path` in the JSON value `event`; None where there is nothing of the kind."""
     for step in path:
@@ -249,6 +254,10 @@ _STATUS: Mapping[str, tuple[str | int, ...]] = {
     "amazon_ses": ("bounce", "bouncedRecipients", 0, "status"),
     "mailgun": ("event-data", "delivery-status", "enhanced-code"),
     "sendgrid": ("status",),
+}
+_FEEDBACK_TYPE: Mapping[str, tuple[str | int, ...]] = {
+    "amazon_ses": ("complaint", "complaintFeedbackType"),
+    "sparkpost": ("msys", "message_event", "fbtype"),
 }
 _CODE: Mapping[str, tuple[str | int, ...]] = {
     "mailgun": ("event-data", "delivery-status", "code"),

@@ -38,6 +38,8 @@ KINDS: Mapping[str, Kind] = {
     EventType.COMPLAINED: Kind.COMPLAINT,
     EventType.UNSUBSCRIBED: Kind.UNSUBSCRIBE,
 }
+# What follows where a provider hands on what a reader reported; nothing from what is in none of these.
+_FEEDBACK = {bounces.Kind.COMPLAINT: Kind.COMPLAINT, bounces.Kind.UNSUBSCRIBE: Kind.UNSUBSCRIBE}
 # Where neither the receiving server nor the provider's own words say why. A provider that will not send to an address
 # that bounced keeps those that bounced hard.
 _REASONS: Mapping[str, Cause] = {
@@ -103,7 +105,10 @@ def _kind(kind: Kind | None, event: AnymailTrackingEvent, name: str, words: list
     if kind == Kind.BOUNCE and event.reject_reason == RejectReason.UNSUBSCRIBED:
         return Kind.UNSUBSCRIBE
     meant = meanings.KINDS.get(name, {})
-    return next((meant[word] for word in words if word in meant), kind)
+    kind = next((meant[word] for word in words if word in meant), kind)
+    if kind != Kind.COMPLAINT:
+        return kind
+    return _FEEDBACK.get(bounces.kind_of_feedback(meanings.feedback_type(name, event.esp_event)))
 
 
 def _about(event: AnymailTrackingEvent, name: str, provider_id: str) -> dict[str, Any]:
