@@ -15,8 +15,8 @@ from newsletter import feedback, invariants
 from newsletter.models import Attempt, Delivery, Dispatch, Event, Newsletter
 from subscribers import consent
 from subscribers.models import ConsentRecord, Subscription, Suppression
-from tests.feeding import is_active, issues_of, make_delivery, make_notice, suppressions, write
-from tests.making import make_newsletter, make_subscriber
+from tests.feeding import is_active, issues_of, make_delivery, make_notice, put, suppressions, write
+from tests.making import make_dispatch, make_newsletter, make_subscriber
 
 Kind, Status, Verdict = Event.Kind, Delivery.Status, Delivery.Verdict
 
@@ -41,8 +41,41 @@ def test_a_late_notice_does_not_suppress_an_address_that_was_let_in_since() -> N
     consent.lift(Suppression.objects.get(), reason="She wrote from there.", source="staff 1")
     write(Kind.BOUNCE, delivery, at=ago(20), source="mail")
     assert suppressions(delivery) == []
-    write(Kind.BOUNCE, delivery, at=timezone.now() + dt.timedelta(minutes=1), source="mail")
+    next_one = put(make_dispatch(delivery.dispatch.newsletter).deliveries.get(), status=Status.SENT)
+    write(Kind.BOUNCE, next_one)
     assert suppressions(delivery) == ["hard bounce"]
+
+
+@pytest.mark.django_db
+def test_the_same_bounce_by_another_way_suppresses_nobody_whom_the_author_let_in_again() -> None:
+    delivery = make_delivery()
+    write(Kind.BOUNCE, delivery, at=ago(30), source="amazon_ses")
+    consent.lift(Suppression.objects.get(), reason="She wrote from there.", source="staff 1")
+    write(Kind.BOUNCE, delivery, source="mail")
+    assert suppressions(delivery) == []
+    Attempt.objects.filter(deliveries=delivery).update(started_at=timezone.now())
+    write(Kind.BOUNCE, delivery, source="mail")
+    assert suppressions(delivery) == ["hard bounce"], "it was tried again"
+
+
+@pytest.mark.django_db
+def test_a_reader_who_once_moved_is_suppressed_by_the_address_they_have_now() -> None:
+    delivery = make_delivery()
+    assert delivery.subscriber
+    consented(delivery, ConsentRecord.Action.ADDRESS_CHANGED, minutes_ago=5)
+    feedback.write_notices([make_notice(Kind.BOUNCE, fingerprint=delivery.subscriber.fingerprint)])
+    assert suppressions(delivery) == ["hard bounce"]
+
+
+@pytest.mark.django_db
+def test_a_bounce_that_came_before_a_reader_moved_says_nothing_of_the_address_they_have_now() -> None:
+    delivery = make_delivery()
+    assert delivery.subscriber
+    consented(delivery, ConsentRecord.Action.ADDRESS_CHANGED, minutes_ago=5)
+    before = make_notice(Kind.BOUNCE, fingerprint=delivery.subscriber.fingerprint, at=ago(10))
+    feedback.write_notices([before])
+    write(Kind.BOUNCE, delivery)
+    assert suppressions(delivery) == []
 
 
 @pytest.mark.django_db

@@ -54,6 +54,16 @@ def test_it_takes_both_five_issues_and_two_weeks(
 
 
 @pytest.mark.django_db
+def test_an_issue_that_was_cancelled_and_sent_again_is_one(newsletter: Newsletter) -> None:
+    mails = issues_of(newsletter, 28, 27, 21, 14, 0)
+    first, again = mails[0].dispatch, mails[1].dispatch
+    Dispatch.objects.filter(pk=first.pk).update(status=Dispatch.Status.CANCELLED)
+    Dispatch.objects.filter(pk=again.pk).update(issue=first.issue_id)
+    bounce_softly(mails)
+    assert suppressions(mails[0]) == []
+
+
+@pytest.mark.django_db
 @pytest.mark.parametrize(
     ("change", "suppressed"),
     [

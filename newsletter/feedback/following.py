@@ -17,11 +17,14 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from django.db.models import Min
+
 from newsletter.bounces import Verdict
 from newsletter.feedback import softness
 from newsletter.feedback.histories import SOURCE, History, histories_of
 from newsletter.feedback.notices import Kind
 from newsletter.hooks import occurring
+from newsletter.models import Event
 from subscribers import consent
 from subscribers.models import Subscriber, Subscription, Suppression
 
@@ -31,7 +34,8 @@ Reason = Suppression.Reason
 @dataclass(frozen=True)
 class Fact:
     """A notice that is new, about a reader (`subscriber_id`), or about an address of which only the fingerprint is
-    known. `sent_at` is when the mail was handed over; `changed` says that its delivery has another verdict now."""
+    known. `named` says that the notice itself names the address; else it is the one that the reader has now. `sent_at`
+    is when the mail was handed over; `changed` says that its delivery has another verdict now."""
 
     kind: Kind
     verdict: str
@@ -41,6 +45,7 @@ class Fact:
     newsletter_id: int | None
     subscriber_id: int | None
     fingerprint: str
+    named: bool
     source: str
     changed: bool
 
@@ -66,17 +71,29 @@ def _hard(fact: Fact) -> bool:
     return fact.kind == Kind.BOUNCE and fact.verdict == Verdict.HARD
 
 
-def _suppress_hard(facts: Iterable[Fact], fingerprints: dict[int, str], histories: dict[int, History]) -> None:
-    dead = set()
+def _suppress_hard(facts: Sequence[Fact], fingerprints: dict[int, str], histories: dict[int, History]) -> None:
+    dead, came_back = set(), _came_back(facts)
     for fact in facts:
         history = histories.get(fact.subscriber_id or 0)
         current = fingerprints.get(fact.subscriber_id or 0, "")
+        at = came_back.get(fact.delivery_id, fact.at)
         if history is None or fact.fingerprint != current:
             dead.add(fact.fingerprint)  # nobody's address, or no longer theirs
-        elif not history.moved_since(fact.sent_at) and not history.let_in_since(fact.at):
+        elif (fact.named or not history.moved_since(fact.sent_at)) and not history.let_in_since(at):
             dead.add(current)
     made = consent.suppress_all(dead - {""}, reason=Reason.HARD_BOUNCE, source=SOURCE)
     occurring.recorded(made, reason=Reason.HARD_BOUNCE)
+
+
+def _came_back(facts: Iterable[Fact]) -> dict[int | None, dt.datetime]:
+    """When mails came back, by their deliveries' ids: told again by another way it is still the same bounce, unless the
+    mail has been handed over anew."""
+    sent = {fact.delivery_id: fact.sent_at for fact in facts if fact.delivery_id}
+    if not sent:
+        return {}
+    told = Event.objects.filter(delivery__in=sent, kind=Kind.BOUNCE, verdict=Verdict.HARD)
+    first = told.values_list("delivery").annotate(Min("at")).order_by()
+    return {pk: max(at, sent[pk] or at) for pk, at in first}
 
 
 def _leave(facts: Iterable[Fact], histories: dict[int, History]) -> None:

@@ -29,7 +29,7 @@ class History:
     words: list[_Word] = field(default_factory=list)
 
     def moved_since(self, sent_at: dt.datetime | None) -> bool:
-        """Whether they have another address now than the one that mail went to."""
+        """Whether they have another address now than the one that mail went to, as far as is known."""
         return any(word.action == Action.ADDRESS_CHANGED and (not sent_at or word.at > sent_at) for word in self.words)
 
     def let_in_since(self, at: dt.datetime) -> bool:

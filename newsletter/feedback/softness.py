@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from django.db import transaction
 from django.db.models import Max, Q, QuerySet
@@ -28,6 +29,13 @@ PATIENCE = dt.timedelta(days=5)  # after which mail that did not come back has a
 SOFT = Suppression.Reason.SOFT_BOUNCE
 CHUNK = 1000
 _FAILED = (Delivery.Verdict.SOFT, Delivery.Verdict.HARD)
+
+
+class _Failed(NamedTuple):
+    """A mail that came back: of which issue, and when that was sent."""
+
+    issue: int
+    at: dt.datetime
 
 
 def review(fingerprints: Mapping[int, str], histories: Mapping[int, History]) -> None:
@@ -73,13 +81,13 @@ def _failing(ids: Iterable[int], histories: Mapping[int, History]) -> set[int]:
     """Those for whom the rule holds."""
     rows = Delivery.objects.filter(
         subscriber__in=list(ids), verdict__isnull=False, dispatch__kind=Dispatch.Kind.ISSUE
-    ).values_list("subscriber", "verdict", "dispatch__started_at")
-    failed: dict[int, list[dt.datetime]] = {}
-    for pk, verdict, started_at in rows:
+    ).values_list("subscriber", "verdict", "dispatch__issue", "dispatch__started_at")
+    failed: dict[int, list[_Failed]] = {}
+    for pk, verdict, issue, started_at in rows:
         began = histories[pk].fresh_start
         if verdict in _FAILED and started_at and (began is None or started_at > began):
-            failed.setdefault(pk, []).append(started_at)
-    long = {pk: times for pk, times in failed.items() if _long_enough(times)}
+            failed.setdefault(pk, []).append(_Failed(issue, started_at))
+    long = {pk: mails for pk, mails in failed.items() if _long_enough(mails)}
     if not long:
         return set()
     arrived = Q(verdict=None, status=Delivery.Status.SENT, settled_at__lt=Now() - PATIENCE)
@@ -92,10 +100,12 @@ def _failing(ids: Iterable[int], histories: Mapping[int, History]) -> set[int]:
     )
     return {
         pk
-        for pk, times in long.items()
-        if _long_enough([at for at in times if pk not in successes or at > successes[pk]])
+        for pk, mails in long.items()
+        if _long_enough([mail for mail in mails if pk not in successes or mail.at > successes[pk]])
     }
 
 
-def _long_enough(times: list[dt.datetime]) -> bool:
-    return len(times) >= ISSUES and max(times) - min(times) >= SPAN
+def _long_enough(failed: list[_Failed]) -> bool:
+    """An issue that was cancelled and sent again is one."""
+    times = [mail.at for mail in failed]
+    return len({mail.issue for mail in failed}) >= ISSUES and max(times) - min(times) >= SPAN

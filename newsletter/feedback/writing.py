@@ -95,6 +95,7 @@ def write_notices(notices: Iterable[Notice]) -> int:
                     newsletter_id=each.mail.newsletter_id if each.mail else each.notice.newsletter_id,
                     subscriber_id=each.subscriber_id,
                     fingerprint=each.fingerprint,
+                    named=bool(each.notice.fingerprint),
                     source=each.notice.source,
                     changed=bool(each.mail and each.mail.delivery_id in changes),
                 )
