@@ -26,8 +26,9 @@ from newsletter.incoming.providers import PROVIDERS
 
 logger = logging.getLogger(__name__)
 
-# What reading something else than it was made for ends in. django-anymail says by ImproperlyConfigured that an event
-# belongs to another of its pages.
+# What reading something else than it was made for ends in. A mistake of django-anymail's looks no other, and a provider
+# that were to repeat what will never be read would hold back what comes after it: so the log has an error that says
+# what is left out. django-anymail says by ImproperlyConfigured that an event belongs to another of its pages.
 STRANGE: tuple[type[Exception], ...] = (
     LookupError, TypeError, ValueError, AttributeError, AssertionError, ArithmeticError, OSError, AnymailError,
     ImproperlyConfigured, RecursionError, SuspiciousOperation, MultiPartParserError,
@@ -102,7 +103,7 @@ def hear(name: str, request: HttpRequest) -> Heard:
     if strange.count and not events:
         raise Unreadable(f"{strange.first}; it has: {', '.join(strange.fields)}")
     if strange.count:
-        logger.warning(
+        logger.error(
             "%s of %s events from %s could not be read and are left out. The first: %s; it has: %s",
             strange.count, strange.count + len(events), name, strange.first, ", ".join(strange.fields),
         )  # fmt: skip
