@@ -1,4 +1,5 @@
-"""What age deletes: where hits came from, the hits themselves, what mail servers said, the text of single messages.
+"""What age deletes: where hits came from, the hits themselves, what mail servers said, the text of single messages,
+and what could not be written down.
 
 Counts stay: tallies, hours and first times are written with the hits and outlive them. Everything goes in chunks, each
 of a statement or two of its own, so that nobody waits for it; it may be repeated, and broken off at any point. Events
@@ -17,6 +18,8 @@ from django.db.models import Exists, Max, OuterRef, Q, QuerySet
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
+from newsletter import intake
+from newsletter.intake import Channel
 from newsletter.models import Attempt, Delivery, Dispatch, DispatchProfile, Event, Mark, Revision, Variant
 from newsletter.settings import ENV
 from subscribers.models import Subscriber
@@ -58,6 +61,7 @@ def forget(*, stopping: Callable[[], bool] = lambda: False) -> dict[str, int]:
         owners.save(update_fields=["value", "seen"])
     done["replies"] += _forget_replies()
     done["messages"] += forget_messages()
+    done["set aside"] += _forget_set_aside()
     if +done:
         logger.info("Deleted by age: %s", ", ".join(f"{number} {what}" for what, number in sorted((+done).items())))
     return dict(done)
@@ -122,6 +126,12 @@ def _forget_owners(rows: QuerySet[Event]) -> Counter[str]:
         with_them = {"network": "", "agent": ""} if model is Subscriber else {}
         done["references"] += gone.update(**{f"{name}_id": None}, **with_them)
     return done
+
+
+def _forget_set_aside() -> int:
+    """What could not be written down is kept as it came, so no longer than the most private part of it may be."""
+    days = {Channel.HIT: ENV.retain_networks_days, Channel.NOTICE: ENV.retain_bounces_days}
+    return sum(intake.forget(channel, dt.timedelta(days=number)) for channel, number in days.items())
 
 
 def _forget_replies() -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from django.test import RequestFactory
 from hypothesis import given
@@ -165,6 +168,22 @@ def test_leaving_is_recorded_without_a_delivery() -> None:
     newsletter = make_newsletter()
     assert events.record(Kind.UNSUBSCRIBE, delivery_id=4711, newsletter=newsletter)
     assert Event.objects.get().newsletter == newsletter
+
+
+@pytest.mark.parametrize(
+    ("hit", "what", "network"),
+    [
+        (HIT, {"delivery_id": 7}, HIT.network),
+        (HIT, {"dispatch_id": 7}, ""),
+        (replace(HIT, private=True), {"delivery_id": 7}, ""),
+        (replace(HIT, private=True), {"dispatch_id": 7}, ""),
+    ],
+    ids=["a delivery", "anonymous", "private", "anonymous and private"],
+)
+def test_what_waits_to_be_written_down_names_no_network_that_may_never_be_kept(
+    hit: Hit, what: dict[str, Any], network: str
+) -> None:
+    assert events.entry_of(Kind.OPEN, hit, **what).get("network", "") == network
 
 
 def hit_of(**headers: str) -> Hit:

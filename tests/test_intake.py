@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import socket
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import redis
+import time_machine
 from django.conf import settings as django_settings
 from django.db import OperationalError
 from pytest_django import Settings
@@ -23,6 +25,7 @@ from pytest_django import Settings
 from newsletter import intake
 from newsletter.demo import services
 from newsletter.intake import Channel, spool, stream
+from newsletter.intake.batch import Batch
 from tests.conftest import ROOT
 from tests.waiting import until
 
@@ -202,6 +205,59 @@ def test_a_torn_last_line_costs_nothing_that_was_kept() -> None:
         torn.write(b'{"key"')
     assert numbers(drained()) == [1, 2]
     assert [backlog.aside for backlog in intake.look() if backlog.aside] == []
+
+
+@pytest.mark.usefixtures("without_redis")
+def test_an_answer_waits_for_nobody_who_took_the_file_that_it_had_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    intake.put(Channel.HIT, [{"n": 1}])
+    opened = os.open
+    taken: list[Batch | None] = []
+
+    def taken_when_opened(path: str, flags: int, *rest: int, **more: int) -> int:
+        file = opened(path, flags, *rest, **more)
+        if not taken and flags & os.O_CREAT:
+            taken.append(spool.take(Channel.HIT))
+        return file
+
+    monkeypatch.setattr(os, "open", taken_when_opened)
+    put = threading.Thread(target=intake.put, args=(Channel.HIT, [{"n": 2}]))
+    put.start()
+    put.join(30)
+    waited = put.is_alive()
+    (batch,) = taken
+    assert batch
+    batch.done()
+    put.join()
+    assert not waited
+    assert [json.loads(line)["n"] for line in batch.lines] == [1]
+    assert numbers(drained()) == [2]
+
+
+@pytest.mark.usefixtures("without_redis")
+def test_a_notice_is_on_the_disk_with_its_files_name_before_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(Path(f"/proc/self/fd/{file}").readlink()))
+    intake.put(Channel.NOTICE, [{"n": 1}])
+    here = folder(Channel.NOTICE)
+    assert synced == [here.parent, here.parent.parent, here]
+    intake.put(Channel.NOTICE, [{"n": 2}])
+    assert len(synced) == 3, "the file had its name"
+
+
+@pytest.mark.usefixtures("place")
+def test_what_was_set_aside_is_deleted_by_its_age(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "TRY_AGAIN", 0)
+    day = dt.timedelta(days=1)
+    for n, ago in enumerate((3 * day, day, 0 * day)):
+        with time_machine.travel(dt.datetime.now(dt.UTC) - ago):
+            intake.put(Channel.HIT, [{"n": n}])
+            intake.drain(Channel.HIT, lambda entries: 1 / 0)
+    assert intake.forget(Channel.HIT, 2 * day) == 1
+    assert intake.forget(Channel.HIT, 2 * day) == 0
+    assert sum(backlog.aside for backlog in intake.look()) == 2
+    assert intake.again(Channel.HIT) == 2
+    assert sorted(numbers(drained())) == [1, 2]  # type: ignore[type-var]
+    assert sum(backlog.aside for backlog in intake.look()) == 0
 
 
 @pytest.mark.usefixtures("without_redis")

@@ -12,8 +12,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from newsletter import events, feedback, retention, scheduling, sending, stats
+from newsletter import events, feedback, intake, retention, scheduling, sending, stats
 from newsletter.events import Hit, Kind
+from newsletter.intake import Channel
 from newsletter.models import Attempt, Delivery, Dispatch, Event, Revision, Variant
 from newsletter.settings import ENV
 from subscribers import consent, subscribing, tidying
@@ -46,6 +47,21 @@ def make_hits() -> Dispatch:
 
 def places() -> set[tuple[str, str]]:
     return set(Event.objects.values_list("network", "agent"))
+
+
+@pytest.mark.parametrize(
+    ("channel", "days", "kept"),
+    [(Channel.HIT, 29, 1), (Channel.HIT, 31, 0), (Channel.NOTICE, 179, 1), (Channel.NOTICE, 181, 0)],
+)
+def test_what_could_not_be_written_down_is_kept_no_longer_than_what_is_in_it(
+    channel: Channel, days: int, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "TRY_AGAIN", 0)
+    intake.put(channel, [{"network": MAIL.network}])
+    intake.drain(channel, lambda entries: 1 / 0)
+    with later(days):
+        retention.forget()
+    assert sum(backlog.aside for backlog in intake.look()) == kept
 
 
 @pytest.mark.parametrize(("days", "kept"), [(29, True), (31, False)])

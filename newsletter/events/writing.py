@@ -60,8 +60,10 @@ def entry_of(
         "newsletter": newsletter_id,
     }
     if hit:
-        entry |= {"method": hit.method, "agent": hit.agent, "network": hit.network, "prefetch": hit.prefetch}
-        entry["private"] = hit.private
+        entry |= {"method": hit.method, "agent": hit.agent, "prefetch": hit.prefetch, "private": hit.private}
+        # An entry waits in a file or in Redis before anybody can ask what may be kept: where no row of it could name
+        # the network, neither does the entry.
+        entry["network"] = hit.network if (delivery_id or subscriber_id) and not hit.private else ""
     return {name: value for name, value in entry.items() if value}
 
 

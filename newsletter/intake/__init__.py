@@ -7,11 +7,12 @@ Entries are dicts that JSON can hold. Each has a `key` (a UUID as text; made her
 taken may be taken again, after a crash or a lost answer: `write` has to make two of one key one.
 
 They are kept in a Redis stream, else in files of DATA_DIR (the spool). Nothing is dropped: what cannot be written even
-alone is set aside, where `look` counts it and `again` brings it back.
+alone is set aside, where `look` counts it, `again` brings it back and `forget` deletes it by age.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import logging
 import secrets
@@ -36,6 +37,7 @@ __all__ = [
     "again",
     "complaints",
     "drain",
+    "forget",
     "forward",
     "look",
     "new_key",
@@ -183,6 +185,18 @@ def again(channel: Channel) -> int:
     if stream.named():
         moved += stream.again(channel)
     return moved
+
+
+def forget(channel: Channel, age: dt.timedelta) -> int:
+    """Delete what was set aside longer ago than `age`; how many. Where a Redis does not answer, not there."""
+    before = time.time() - age.total_seconds()
+    number = spool.forget(channel, before)
+    if stream.named():
+        try:
+            number += stream.forget(channel, before)
+        except Away as error:
+            logger.warning("What was set aside in Redis is too old and cannot be deleted now: %s", error)
+    return number
 
 
 def _line(entry: Entry) -> bytes:

@@ -23,7 +23,7 @@ from django.conf import settings
 from newsletter.intake.batch import Backlog, Batch, Channel
 
 FULL = 256 * 1024  # bytes
-OPEN, PUT_AWAY, ASIDE = ".open", ".full", "aside.jsonl"
+OPEN, PUT_AWAY, ASIDE, NEW = ".open", ".full", "aside", "aside.new"
 # A hit that a power cut takes costs a count. A bounce or a complaint would cost somebody a mail: it is on the disk
 # before the answer.
 SYNCED = {Channel.NOTICE}
@@ -34,13 +34,15 @@ _writing = threading.Lock()
 def put(channel: Channel, lines: Sequence[bytes]) -> None:
     """Append `lines`, all or none of them. Raises OSError where the disk does not take them."""
     folder = _folder(channel)
-    path = folder / f"{socket.gethostname()}-{os.getpid()}{OPEN}"
-    with _writing, _locked(path) as file:
-        size = _append(file, b"".join(line + b"\n" for line in lines))
-        if channel in SYNCED:
-            os.fdatasync(file)
-        if size >= FULL:
-            path.rename(_put_away(folder))
+    own = f"{socket.gethostname()}-{os.getpid()}"
+    path, data = folder / f"{own}{OPEN}", b"".join(line + b"\n" for line in lines)
+    with _writing:
+        while True:
+            try:
+                return _put(channel, path, data)
+            except BlockingIOError:
+                # Who took it since we opened it holds it until the database has it: an answer waits for neither.
+                path = folder / f"{own}-{secrets.token_hex(4)}{OPEN}"
 
 
 def take(channel: Channel) -> Batch | None:
@@ -83,14 +85,77 @@ def again(channel: Channel) -> int:
     if not path.exists():
         return 0
     with _locked(path) as file:
-        count = len(list(_read(file)))
-        path.rename(_put_away(folder))
-    return count
+        lines = [line for _, line in _read_aside(file)]
+        _write(_put_away(folder), b"".join(line + b"\n" for line in lines))
+        path.unlink()
+    return len(lines)
+
+
+def forget(channel: Channel, before: float) -> int:
+    """Delete what was set aside before that time (seconds since 1970); how many."""
+    path = _folder(channel) / ASIDE
+    if not path.exists():
+        return 0
+    with _locked(path) as file:
+        lines = list(_read_aside(file))
+        young = [(at, line) for at, line in lines if at >= before]
+        if len(young) < len(lines):
+            _write(path, b"".join(_aside(at, line) for at, line in young))
+    return len(lines) - len(young)
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Make `path` a file of `data`, whole or not at all, for a caller who holds what was set aside."""
+    new = path.parent / NEW
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    new.rename(path)
+
+
+def _aside(at: float, line: bytes) -> bytes:
+    """A line of what was set aside, with the time when it was."""
+    return b"%d %b\n" % (at, line)
+
+
+def _read_aside(file: int) -> Iterator[tuple[float, bytes]]:
+    for written in _read(file):
+        at, _, line = written.partition(b" ")
+        yield float(at), line
+
+
+def _put(channel: Channel, path: Path, data: bytes) -> None:
+    """Raises BlockingIOError where somebody holds the file."""
+    with _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB) as file:
+        size = _append(file, data)
+        if channel in SYNCED:
+            _sync(file, path, is_new=size == len(data))
+        if size >= FULL:
+            path.rename(_put_away(path.parent))
+
+
+def _sync(file: int, path: Path, *, is_new: bool) -> None:
+    """Have on the disk what was written to `file`, and the name of a file that is new."""
+    os.fdatasync(file)
+    if is_new:
+        _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _folder(channel: Channel) -> Path:
     folder = Path(settings.INTAKE_DIR) / channel
-    folder.mkdir(parents=True, exist_ok=True)
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        for above in (folder.parent, folder.parent.parent):
+            _sync_folder(above)
     return folder
 
 
@@ -104,12 +169,12 @@ def _files(folder: Path, suffix: str) -> list[Path]:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[int]:
+def _locked(path: Path, how: int = fcntl.LOCK_EX) -> Iterator[int]:
     """The file at `path`, made where it is not there, open for appending and ours alone."""
     while True:
         file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(file, how)
             if _stands_at(file, path):
                 yield file
                 return
@@ -169,10 +234,12 @@ def _batch(channel: Channel, path: Path, file: int) -> Batch:
         os.close(file)
 
     def set_aside(refused: Iterable[tuple[bytes, str]]) -> None:
+        now = time.time()
         with _locked(path.parent / ASIDE) as aside:
-            there = set(_read(aside))
-            _append(aside, b"".join(line + b"\n" for line, _ in refused if line not in there))
-            os.fdatasync(aside)
+            there = {line for _, line in _read_aside(aside)}
+            data = b"".join(_aside(now, line) for line, _ in refused if line not in there)
+            size = _append(aside, data)
+            _sync(aside, path.parent / ASIDE, is_new=size == len(data))
 
     return Batch(lines, done, lambda: os.close(file), set_aside)
 

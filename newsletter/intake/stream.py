@@ -2,7 +2,7 @@
 
 What a consumer was given stays pending until it is acknowledged, which is after the database has it; what nobody
 acknowledged for IDLE_MS is given to the next who asks. Nothing is trimmed: an entry leaves when it is written down.
-What was set aside is a hash from each line to the reason, so that one that is refused again is not there twice.
+What was set aside is a hash from each line to when and why, so that one that is refused again is not there twice.
 """
 
 from __future__ import annotations
@@ -108,6 +108,17 @@ def again(channel: Channel, limit: int = 1000) -> int:
     return moved
 
 
+def forget(channel: Channel, before: float) -> int:
+    """Delete what was set aside before that time (seconds since 1970); how many. Raises Away."""
+    client = _patient_client()
+    try:
+        found = client.hscan_iter(_aside(channel), count=1000)
+        old = [line for line, said in found if float(said.partition(b" ")[0]) < before]
+        return int(client.hdel(_aside(channel), *old)) if old else 0
+    except (redis.RedisError, OSError) as error:
+        raise Away(str(error)) from error
+
+
 def _key(channel: Channel) -> str:
     return f"{PREFIX}:{channel}"
 
@@ -202,7 +213,8 @@ def _batch(client: redis.Redis, channel: Channel, entries: list[Given]) -> Batch
             pipeline.execute()
 
     def set_aside(refused: Sequence[tuple[bytes, str]]) -> None:
-        client.hset(_aside(channel), mapping=dict(refused))
+        now = int(time.time())
+        client.hset(_aside(channel), mapping={line: f"{now} {why}" for line, why in refused})
 
     # What is left is pending, and given to the next who asks once it is old enough.
     return Batch([fields[ENTRY] for _, fields in entries], done, lambda: None, set_aside)
