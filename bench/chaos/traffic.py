@@ -32,7 +32,7 @@ HANG_UPS = {
     "once-lose-after-dot-": True,
 }
 RINGS = 4  # in the course of a send, each twice at once
-REFUSALS_MOST = 20  # more would pause the dispatch, as they should
+REFUSALS_MOST, DOUBTS_MOST = 20, 100  # more would pause the dispatch, as they should
 
 
 def paused(servers: Servers, fault: str, size: Size) -> Verdict:
@@ -119,34 +119,36 @@ def _wrong_mails(send: Send, *, none: tuple[str, ...], free: tuple[str, ...], pa
 
 def put_off(servers: Servers, fault: str, size: Size) -> Verdict:
     """The relay says 451 to a tenth of all readers the first time."""
-    treat = _every_tenth(["once-later451-", "once-data451-", "once-final451-"])
+    treat = _every(["once-later451-", "once-data451-", "once-final451-"], 10)
     send = sends.begin(servers, fault, readers=size.others, treat=treat)
     send.await_end()
     return send.verdict()
 
 
 def hung_up(servers: Servers, fault: str, size: Size, *, chunking: bool = False) -> Verdict:
-    """The relay hangs up on a tenth of all readers, before and after the last byte, and refuses a few for good.
+    """The relay hangs up on a tenth of all readers or as many as may be, before and after the last byte, and refuses a
+    few for good.
 
     It leaves a doubt for each message whose last byte it had; with `chunking` the messages behind may have left too.
     """
     refused = min(size.others // 50, REFUSALS_MOST)
-    tenth = _every_tenth(list(HANG_UPS))
+    left = DEPTH if chunking else 1  # in doubt by one hang-up
+    hangs_up = _every(list(HANG_UPS), max(10, size.others * left // DOUBTS_MOST))
     send = sends.begin(
         servers,
         fault,
         readers=size.others,
-        treat=lambda index: "refuse550-" if index % 50 == 1 and index // 50 < refused else tenth(index),
+        treat=lambda index: "refuse550-" if index % 50 == 1 and index // 50 < refused else hangs_up(index),
         chunking=chunking,
     )
     send.await_end()
     words = tuple(word for word, dark in HANG_UPS.items() if dark or chunking)
     hang_ups = sum(reader.startswith(words) for reader in send.readers)
     return send.verdict(
-        bound=hang_ups * (DEPTH if chunking else 1),
+        bound=hang_ups * left,
         excused={reader for reader in send.readers if reader.startswith("refuse550-")},
     )
 
 
-def _every_tenth(words: list[str]) -> sends.Treat:
-    return lambda index: words[index // 10 % len(words)] if index % 10 == 0 else "slow-"
+def _every(words: list[str], step: int) -> sends.Treat:
+    return lambda index: words[index // step % len(words)] if index % step == 0 else "slow-"
