@@ -22,12 +22,13 @@ from datetime import timedelta
 from functools import cache, partial
 
 from django.db import InterfaceError, InternalError, OperationalError, connection, transaction
+from django.db.models import Min, Q
 from django.db.models.functions import Now
 
 from newsletter import clock, deliveries, message, rates, rendering, tracking, transports, utm, variants, warming
 from newsletter.content import IssueContent, TrackingMode
 from newsletter.deliveries import Claimed
-from newsletter.models import Attempt, Batch, Dispatch, DispatchProfile, SendingDay, Variant
+from newsletter.models import Attempt, Batch, Delivery, Dispatch, DispatchProfile, SendingDay, Variant
 from newsletter.settings import ENV
 from newsletter.transports import Outcome, Result, Transport
 
@@ -53,7 +54,8 @@ def send_batch(
 
     Ends when nothing is due, the dispatch is no longer SENDING, TASK_SECONDS have passed or `stopping()`; the
     chunk in hand is always finished. Where a rate leaves no room it waits, holding its lease; where the other side
-    rests the batch is given back until then, and nothing is claimed for nothing. `between` is called before each chunk:
+    rests, or only readers of domains are left that have no room, the batch is given back until then, and nothing is
+    claimed for nothing. `between` is called before each chunk:
     what cannot wait goes first. Safe to call twice, at once or later.
     """
     lease = _take_lease(batch)
@@ -169,6 +171,7 @@ def _send_chunk(lease: _Lease, pinned: Callable[[], _Pinned], limit: int) -> Sen
     tries = {row.pk: row.tries for row in chunk}
     begun: set[int] = set()
     going: list[Claimed] = []
+    late: dict[int, float] = {}
     stop = ""
     try:
         late = _without_room(dispatch, transport.name, chunk)
@@ -189,6 +192,9 @@ def _send_chunk(lease: _Lease, pinned: Callable[[], _Pinned], limit: int) -> Sen
         outcomes += [Outcome(pk, Result.SENDER_REFUSED, stop, tried=False) for pk in begun]
     finally:
         _keep_trying(partial(_note, attempt, day, outcomes, begun, tries))
+    if len(late) == len(chunk):
+        attempt.delete()
+        return Sent(0 if _wait_for_room(batch, chunk) else len(chunk))
     refused = next((outcome for outcome in outcomes if outcome.result == Result.SENDER_REFUSED), None)
     if refused and not stop:
         stop = f"The mail server refuses this sender: {refused.reply}"
@@ -239,6 +245,20 @@ def _without_room(dispatch: Dispatch, transport: str, chunk: list[Claimed]) -> d
     domains = ["" if single else row.address_key.rpartition("@")[2] for row in chunk]
     waits = rates.waits(transport, domains)
     return {row.pk: wait for row, wait in zip(chunk, waits, strict=True) if wait}
+
+
+def _wait_for_room(batch: Batch, late: list[Claimed]) -> bool:
+    """Give `batch` back until the first of it has room again, where all that is due goes to the domains of those who
+    were `late`: claiming it would be work for nothing. False where others would wait with them."""
+    rows = Delivery.objects.filter(batch=batch)
+    same = Q()
+    for domain in {row.address_key.rpartition("@")[2] for row in late}:
+        same |= Q(subscriber__address_key__endswith=f"@{domain}")
+    if rows.due().exclude(same).exists():
+        return False
+    waiting = rows.filter(status=Delivery.Status.QUEUED, due_at__gt=Now()).aggregate(first=Min("due_at"))
+    Batch.objects.filter(pk=batch.pk).update(due_at=waiting["first"])
+    return True
 
 
 def _unclaim(batch: Batch, key: uuid.UUID, day: SendingDay | None) -> None:

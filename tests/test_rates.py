@@ -85,7 +85,9 @@ def test_who_waits_is_given_a_place_in_the_order_of_windows(counted: str, monkey
 
 def test_nobody_is_given_a_place_too_far_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     allow(monkeypatch, domain_rates={"gmail.com": 1})
-    assert max(rates.waits("smtp", ["gmail.com"] * 900)) <= rates.HORIZON
+    waits = rates.waits("smtp", ["gmail.com"] * 900)
+    assert max(waits) <= rates.HORIZON
+    assert waits.count(waits[-1]) > 500, "those without a place ask again together"
 
 
 def test_workers_share_one_count(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,3 +232,36 @@ def test_what_is_postponed_belongs_to_the_attempt_that_claimed_it() -> None:
     waits = dict.fromkeys(Delivery.objects.values_list("pk", flat=True), 60.0)
     assert deliveries.postpone(second, waits) == 0
     assert deliveries.postpone(first, waits) == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nothing_is_claimed_for_a_full_domain_until_there_should_be_room(
+    sink: SmtpSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allow(monkeypatch, domain_rates={"readers.example": 0.1}, chunk_size=10)
+    dispatch = make_dispatch(make_newsletter(), readers=100)
+    batch = Batch.objects.get(dispatch=dispatch)
+    sending.send_batch(batch)
+    assert len(sink.messages()) == 1
+    assert Attempt.objects.get().accepted == 1, "nothing is left of one that handed over nothing"
+    waiting = Delivery.objects.filter(status="queued", due_at__isnull=False).order_by("due_at")
+    assert 9 <= waiting.count() <= 20, "two chunks at most"
+    batch.refresh_from_db()
+    assert batch.due_at == waiting[0].due_at
+    assert scheduling.to_ring() == []
+    Delivery.objects.filter(pk=waiting[0].pk).update(due_at=timezone.now())
+    Batch.objects.update(due_at=timezone.now())
+    assert scheduling.to_ring() == [batch.pk]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_full_domain_holds_up_no_other(sink: SmtpSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    allow(monkeypatch, domain_rates={"full.example": 0.01}, chunk_size=5)
+    weekly = make_newsletter()
+    for number in range(30):
+        make_reader(weekly, f"reader{number}@full.example")
+    dispatch = make_dispatch(weekly, readers=3)
+    sending.send_batch(Batch.objects.get(dispatch=dispatch))
+    sent = Delivery.objects.filter(status="sent").exclude(subscriber__address_key__endswith="@full.example")
+    assert sent.count() == 3
+    assert not Attempt.objects.filter(accepted=0).exists()

@@ -22,7 +22,7 @@ from newsletter import deliveries, scheduling, sending, stats, warming
 from newsletter.models import Attempt, Batch, Delivery, Dispatch, Newsletter, SendingDay
 from newsletter.settings import ENV
 from newsletter.transports import Outcome, Result
-from tests.making import make_dispatch, make_newsletter, make_subscriber
+from tests.making import make_dispatch, make_newsletter, make_reader, make_subscriber
 from tests.sending import send, sinking, use
 from tests.smtp_sink import SmtpSink
 
@@ -206,6 +206,18 @@ def test_what_a_rate_keeps_back_is_not_taken_from_the_day(sink: SmtpSink, monkey
     send(dispatch)
     assert len(sink.messages()) == 1
     assert SendingDay.objects.get().taken == 1
+
+
+@pytest.mark.usefixtures("started")
+def test_a_chunk_that_a_rate_keeps_back_whole_takes_no_place(sink: SmtpSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENV.__dict__, "domain_rates", {"slow.example": 0.01})
+    monkeypatch.setitem(ENV.__dict__, "chunk_size", 1)
+    weekly = make_newsletter()
+    for number in range(2):
+        make_reader(weekly, f"reader{number}@slow.example")
+    send(make_dispatch(weekly))
+    assert len(sink.messages()) == 1
+    assert (SendingDay.objects.get().taken, Attempt.objects.count()) == (1, 1)
 
 
 @pytest.fixture
