@@ -15,6 +15,7 @@ from pytest_django import Settings
 
 from newsletter import checks, message, tracking
 from newsletter.settings import ENV, Environment
+from tests.conftest import Start
 from tests.making import make_newsletter
 from tests.test_transports_smtp import make_compiled, make_reader
 
@@ -105,6 +106,24 @@ def test_an_environment_that_is_not_fit_for_production_is_refused(
 def test_without_deploy_one_machine_needs_no_settings(tmp_path: Path) -> None:
     status, output = check(tmp_path, **EMBEDDED)
     assert status == 0, output
+
+
+@pytest.mark.parametrize(
+    ("changes", "identifier"),
+    [
+        ({"SMTP_URL": "smtp://user:secret@relay.example"}, "masthead.E002"),
+        ({"LEASE_SECONDS": "80", "SMTP_TIMEOUT": "30"}, "masthead.E001"),
+    ],
+)
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_does_not_start_with_settings_that_would_lose_or_leak_mail(
+    start: Start, tmp_path: Path, changes: dict[str, str], identifier: str
+) -> None:
+    worker = start(sys.executable, "-m", "celery", "-A", "newsletter", "worker", "--pool", "solo", **changes)
+    assert worker.wait(60) == 1
+    said = (tmp_path / "output-0.log").read_text()
+    assert identifier in said
+    assert "secret" not in said
 
 
 @pytest.mark.parametrize(
