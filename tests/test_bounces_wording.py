@@ -116,9 +116,11 @@ GONE = [
     # Names of the recipient under codes that are mostly about the sender, and other words than the recipient's.
     "550 5.7.1 recipient rejected: domain not found",
     "550 5.5.0 host unknown",
+    "550 5.1.2 domain not found, the sender is told",
     "554 domain not found, mail is returned to sender",
     "550 5.1.1 user unknown, or taken for spam",
     "550 user unknown, see our policy",
+    "550 user unknown, says the anti-spam gateway",
     "mail was not sent to this address because it is on the suppression list for your account",
     "553 sorry, this one is not in my validrcptto list (#5.7.1)",
     # Without the accents of their languages.

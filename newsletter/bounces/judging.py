@@ -126,7 +126,9 @@ def _pretends(text: str, status: str, step: str) -> bool:
 
 def _is_ours(plain: str, status: str) -> bool:
     """Whether a domain that is not found is the sender's: so says the reply, or a code for the form of a command
-    (x.5.x) or for security (x.7.x), while no recipient is spoken of."""
+    (x.5.x) or for security (x.7.x), while no recipient is spoken of. Others are about the destination."""
+    if status[1:] == ".1.2" or status[1:3] == ".4":
+        return False
     by_code = status[1:3] in {".5", ".7"} and not status.endswith(".5.0")
     return bool(_OUR_DOMAIN.search(plain)) or (by_code and "recipient" not in plain)
 
@@ -138,8 +140,9 @@ def _cause(plain: str, code: int | None, status: str, step: str, *, quoted: bool
         if cause.verdict is not Verdict.HARD:
             return cause
         # Under x.7.x a server speaks of security: where it also says what it holds against the sender, that is meant.
-        # Without a code that is so of spam alone, whose words a reply may quote.
-        against_us = _by_words(plain.replace(words, ";"), Strength.CLEAR, Verdict.BLOCK)
+        # Without a code that is so of spam alone, whose words a reply may quote; its filter's name is no reason.
+        others = plain.replace(words, ";").replace("anti-spam", ";")
+        against_us = _by_words(others, Strength.CLEAR, Verdict.BLOCK)
         spam = statuses.says_nothing(status) and against_us is not None and against_us[0] is Cause.SPAM
         return against_us[0] if against_us and (spam or status[1:].startswith(".7.")) else cause
     meant = statuses.cause(status)
