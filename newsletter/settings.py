@@ -74,6 +74,9 @@ class Environment(BaseSettings):
     admins: list[str] = Field([], description="Addresses that alerts are mailed to, as a JSON list.")
     hsts_subdomains: bool = Field(False, description="Whether all hosts below SITE_URL's speak https too, for good.")
     behind_proxy: bool = Field(False, description="Whether a proxy in front sets X-Forwarded-Proto and -For.")
+    public_proxies: int = Field(
+        0, ge=0, description="How many proxies with public addresses, such as a CDN, stand before that proxy."
+    )
     lease_seconds: float = Field(
         180, gt=0, description="How long a worker owns a batch before others may take it over."
     )

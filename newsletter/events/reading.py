@@ -53,14 +53,15 @@ def hit_of(request: HttpRequest) -> Hit:
 def _network(request: HttpRequest) -> str:
     """The network of the reader's side, or "" where it cannot be told.
 
-    Behind a proxy that is the last public address of X-Forwarded-For: those further left are the sender's own words,
-    those further right our own machines.
+    Behind a proxy that is the last public address of X-Forwarded-For, or the one before those of PUBLIC_PROXIES: those
+    further left are the sender's own words, those further right our own machines.
     """
     peer = _address(request.META.get("REMOTE_ADDR", ""))
     if settings.ENV.behind_proxy:
         hops = [_address(hop) for hop in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")]
         known = [hop for hop in reversed(hops) if hop is not None]
-        peer = next((hop for hop in known if not hop.is_private), known[0] if known else peer)
+        public = [hop for hop in known if not hop.is_private]
+        peer = next(iter(public[settings.ENV.public_proxies :] or public[-1:] or known), peer)
     if peer is None:
         return ""
     return str(ipaddress.ip_network((peer.packed, NETWORK_BITS[peer.version]), strict=False))
