@@ -23,7 +23,7 @@ from typing import Any
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections
 
-from newsletter import fetching, incoming, transports
+from newsletter import fetching, freemail, incoming, transports
 from newsletter.models import Newsletter
 from newsletter.settings import ENV, Environment
 
@@ -31,14 +31,6 @@ TAG = "masthead"
 
 LEASE_IN_WAITS = 1.5  # how many of the transport's longest waits a lease holds at the least, to leave time for sending
 
-# Providers whose DMARC policy has mail in their name refused or put aside when it comes from anybody else's server.
-FREEMAIL_DOMAINS = frozenset(
-    {
-        "aol.com", "gmail.com", "gmx.de", "gmx.net", "googlemail.com", "hotmail.com", "icloud.com", "live.com",
-        "mac.com", "mail.ru", "me.com", "msn.com", "outlook.com", "proton.me", "protonmail.com", "web.de", "yahoo.com",
-        "yandex.ru", "ymail.com",
-    }
-)  # fmt: skip
 _LOCAL_NAMES = ("localhost", "localdomain", "local", "internal", "invalid", "test")
 _KEYS = {
     "secret_key": "sessions and one-time links",
@@ -165,4 +157,4 @@ def _is_set(name: str) -> bool:
 
 
 def _is_foreign(domain: str) -> bool:
-    return domain in FREEMAIL_DOMAINS or domain.rpartition(".")[2] in _LOCAL_NAMES
+    return domain in freemail.REFUSING_OTHERS or domain.rpartition(".")[2] in _LOCAL_NAMES

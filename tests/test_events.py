@@ -113,6 +113,16 @@ def test_an_anonymous_hit_counts_for_its_dispatch_alone(kind: Kind) -> None:
 
 
 @pytest.mark.django_db
+def test_anonymous_clicks_on_many_links_at_once_are_left_open_and_keep_no_network() -> None:
+    delivery = make_delivery(tracking="anonymous")
+    urls = [f"https://example.com/{number}" for number in range(6)]
+    entries = [events.entry_of(Kind.CLICK, HIT, dispatch_id=delivery.dispatch_id, url=url) for url in urls]
+    assert events.write_hits(entries) == 6
+    assert set(Event.objects.values_list("judged", "reasons", "network")) == {("unknown", "sweep", "")}
+    assert events.judge_stored(delivery.dispatch_id) == 0
+
+
+@pytest.mark.django_db
 @pytest.mark.parametrize("kind", TRACKED)
 def test_an_erased_readers_hit_counts_without_saying_whose_it_was(kind: Kind) -> None:
     delivery = make_delivery()
@@ -223,6 +233,21 @@ def test_forwarded_for_is_not_believed_without_a_proxy() -> None:
 )
 def test_behind_a_proxy_the_last_public_hop_counts(settings: Settings, forwarded: str, network: str) -> None:
     settings.ENV = settings.ENV.model_copy(update={"behind_proxy": True})
+    assert hit_of(REMOTE_ADDR="127.0.0.1", HTTP_X_FORWARDED_FOR=forwarded).network == network
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "network"),
+    [
+        ("1.1.1.1, 8.8.4.4, 9.9.9.9", "8.8.4.0/24"),
+        ("8.8.4.4, 9.9.9.9, 10.0.0.7", "8.8.4.0/24"),
+        ("8.8.4.4", "8.8.4.0/24"),
+        ("10.0.0.9", "10.0.0.0/24"),
+        ("", "127.0.0.0/24"),
+    ],
+)
+def test_behind_a_cdn_the_hop_before_it_counts(settings: Settings, forwarded: str, network: str) -> None:
+    settings.ENV = settings.ENV.model_copy(update={"behind_proxy": True, "public_proxies": 1})
     assert hit_of(REMOTE_ADDR="127.0.0.1", HTTP_X_FORWARDED_FOR=forwarded).network == network
 
 

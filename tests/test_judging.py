@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from newsletter.judging import CLICK, OPEN, SENTENCES, Facts, Judged, Reason, judge, judge_all, sentences
 from newsletter.judging.agents import APPLE, GMAIL_PREFETCH
-from tests import hit_logs, hit_logs_otherwise
+from tests import hit_logs, hit_logs_office, hit_logs_otherwise
 from tests.hit_logs import GOOGLE, MAIL_PROGRAMS, START, YAHOO, Log
 
 PERSON, MACHINE, UNKNOWN = Judged
@@ -145,6 +145,12 @@ def test_a_scanner_that_takes_its_time_for_all_links_of_a_long_mail_is_one() -> 
     assert judged(sweep(43, 10, seconds=25)) == [MACHINE] * 10
 
 
+@pytest.mark.parametrize(("links", "followed", "seconds"), [(5, 5, 8), (10, 8, 20), (6, 5, 28)])
+def test_a_scanner_that_takes_its_time_right_after_delivery_is_one(links: int, followed: int, seconds: float) -> None:
+    assert judged(sweep(43, followed, seconds=seconds, links=links)) == [MACHINE] * followed
+    assert judged(sweep(900, followed, seconds=seconds, links=links)) == [PERSON] * followed
+
+
 def test_the_open_of_a_scanner_goes_with_its_sweep() -> None:
     hits = [hit(OPEN, 9, agent=FIREFOX, network=GATEWAY), *sweep(43)]
     assert judge_all(hits)[0].reasons == (Reason.BESIDE,)
@@ -171,6 +177,13 @@ def test_a_link_that_the_same_program_asked_about_just_before_is_a_programs() ->
     assert judged([asked, hit(CLICK, 44, "/1")]) == [MACHINE, MACHINE]
     assert judged([asked, hit(CLICK, 60, "/1")]) == [MACHINE, PERSON]
     assert judged([asked, hit(CLICK, 44, "/1", agent=FIREFOX)]) == [MACHINE, PERSON]
+    assert judged([asked, hit(CLICK, 43.2, "/1", agent=FIREFOX, network=OTHER)]) == [MACHINE, PERSON]
+
+
+def test_a_link_that_another_program_asked_about_in_the_same_moment_is_left_open() -> None:
+    hits = [hit(CLICK, 43, "/1", method="HEAD"), hit(CLICK, 43.2, "/1", agent=FIREFOX)]
+    assert judge_all(hits)[1].reasons == (Reason.CHECKED,)
+    assert judged(hits) == [MACHINE, UNKNOWN]
 
 
 # People who look a little like machines.
@@ -251,6 +264,9 @@ def test_a_click_on_a_single_link_after_a_proxys_open_is_a_persons() -> None:
 # Many readers behind one network.
 
 
+OFFICE = "Microsoft Office/16.0 (Windows NT 10.0; Microsoft Outlook 16.0.17328; Pro)"
+
+
 def crowd(readers: int, seconds: float, agent: Callable[[int], str], after: float = 43, **fields: Any) -> list[Facts]:
     made: dict[str, Any] = {"network": GATEWAY, "domain": "firm.example"} | fields
     return [
@@ -268,6 +284,33 @@ def test_one_program_at_the_mail_of_a_whole_domain_is_a_scanner() -> None:
     assert judged(crowd(30, 50, lambda _: CHROME)) == [MACHINE] * 30
 
 
+def test_a_scanner_that_opens_for_a_whole_domain_as_the_mail_arrives_is_one() -> None:
+    hits = [replace(one, kind=OPEN, url="") for one in crowd(30, 40, lambda _: CHROME, after=9)]
+    assert judged(hits) == [MACHINE] * 30
+
+
+def test_the_opens_of_a_scanner_go_with_what_it_follows_for_a_whole_domain() -> None:
+    clicks = crowd(30, 40, lambda _: CHROME, after=200)
+    opens = [replace(one, kind=OPEN, url="", at=one.at - dt.timedelta(seconds=5), since_sent=195) for one in clicks]
+    assert judged(opens + clicks) == [MACHINE] * 60
+
+
+def test_colleagues_who_open_with_a_mail_program_and_follow_with_a_browser_stay_people() -> None:
+    clicks = crowd(30, 40, lambda _: CHROME, after=200)
+    opens = [
+        replace(one, kind=OPEN, url="", agent=OFFICE, at=one.at - dt.timedelta(seconds=20), since_sent=180)
+        for one in clicks
+    ]
+    assert judged(opens + clicks) == [PERSON] * 60
+
+
+def test_readers_who_come_back_with_the_same_program_were_no_scanner() -> None:
+    clicks = crowd(30, 40, lambda _: CHROME)
+    later = [replace(one, url="/2", at=one.at + dt.timedelta(seconds=3000), since_sent=3043) for one in clicks]
+    assert judged(clicks + later) == [PERSON] * 60
+    assert judged(clicks + later[:5]) == [PERSON] * 5 + [MACHINE] * 25 + [PERSON] * 5
+
+
 def test_many_programs_at_once_from_one_network_are_left_open() -> None:
     assert judged(crowd(30, 50, lambda number: f"{CHROME} {number}")) == [UNKNOWN] * 30
 
@@ -280,11 +323,18 @@ def test_many_programs_at_once_from_one_network_are_left_open() -> None:
         crowd(60, 50, lambda _: CHROME, after=7200),
         crowd(60, 50, lambda _: CHROME, network=""),
         crowd(60, 50, lambda _: CHROME, domain=""),
+        crowd(60, 50, lambda _: OFFICE, after=100, kind=OPEN, url=""),
     ],
-    ids=["few", "over ten minutes", "hours later, told to read it", "unknown networks", "unknown domains"],
+    ids=["few", "ten minutes", "hours later, told to read it", "unknown networks", "unknown domains", "at nine"],
 )
 def test_people_of_one_firm_behind_one_network_stay_people(hits: list[Facts]) -> None:
     assert judged(hits) == [PERSON] * len(hits)
+
+
+@pytest.mark.parametrize("domain", ["gmail.com", "yahoo.co.jp", "libero.it"])
+@pytest.mark.parametrize("kind", [OPEN, CLICK])
+def test_readers_of_a_mail_service_behind_one_telephone_network_stay_people(kind: str, domain: str) -> None:
+    assert judged(crowd(60, 50, lambda _: CHROME, domain=domain, kind=kind)) == [PERSON] * 60
 
 
 def test_a_mail_services_proxy_that_opens_for_many_readers_stays_people() -> None:
@@ -295,8 +345,20 @@ def test_a_mail_services_proxy_that_opens_for_many_readers_stays_people() -> Non
 # What holds for any hits.
 
 
-def test_anonymous_hits_are_judged_alone() -> None:
-    assert judged([replace(one, delivery=None) for one in sweep(43)]) == [PERSON] * 10
+def test_anonymous_hits_that_look_like_a_sweep_are_left_open() -> None:
+    hits = [replace(one, delivery=None, links=0, network="") for one in sweep(43)]
+    assert {judgement.reasons for judgement in judge_all(hits)} == {(Reason.SWEEP,)}
+    assert judged(hits) == [UNKNOWN] * 10
+    # Several people, or one at leisure.
+    assert judged([replace(one, agent=f"{CHROME} {number}") for number, one in enumerate(hits)]) == [PERSON] * 10
+    assert judged([*hits, hits[3]]) == [PERSON] * 11
+    assert judged(hits[:5]) == [PERSON] * 5
+    assert judged([replace(one, at=START + 9 * (one.at - START)) for one in hits]) == [PERSON] * 10
+
+
+def test_anonymous_hits_of_one_program_are_no_mail_of_one_reader() -> None:
+    hits = [hit(OPEN, 9), hit(CLICK, 43, "/1", method="HEAD"), hit(CLICK, 43.2, "/1"), hit(CLICK, 43.3, "/2")]
+    assert judged([replace(one, delivery=None) for one in hits]) == [PERSON, MACHINE, PERSON, PERSON]
 
 
 ANY = st.lists(
@@ -349,7 +411,11 @@ def test_every_reason_has_a_sentence_and_a_code_of_old_stands_for_itself() -> No
 # The figures: people kept at least 99 %, machines counted as people at most 3 %.
 
 
-@pytest.mark.parametrize("make_log", [hit_logs.make_log, hit_logs_otherwise.make_log], ids=["one way", "another way"])
+@pytest.mark.parametrize(
+    "make_log",
+    [hit_logs.make_log, hit_logs_otherwise.make_log, hit_logs_office.make_log],
+    ids=["one way", "another way", "offices"],
+)
 @pytest.mark.parametrize("seed", range(4))
 def test_people_and_machines_are_told_apart_in_logs_of_any_shape(make_log: Callable[[int], Log], seed: int) -> None:
     found = hit_logs.shares([make_log(1000 * seed + number) for number in range(20)])

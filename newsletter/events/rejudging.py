@@ -229,7 +229,10 @@ def _differs(hit: _Hit, verdict: Judgement | None) -> bool:
     reasons = set(hit.reasons.split(",")) - {""}
     agent_gone = not hit.facts.agent and reasons and Reason.NO_AGENT not in reasons
     network_gone = not hit.facts.network and bool(reasons & _BY_NETWORK)
-    return not (agent_gone or network_gone)
+    # So were the hits that an anonymous one came with.
+    person = verdict.judged == judging.Judged.PERSON
+    others_gone = hit.delivery is None and Reason.SWEEP in reasons and person
+    return not (agent_gone or network_gone or others_gone)
 
 
 def _apply(hits: Sequence[_Hit], verdicts: dict[int, Judgement]) -> int:

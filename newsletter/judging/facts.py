@@ -38,7 +38,7 @@ class Facts:
 
     `kind` is OPEN or CLICK, `at` when it came, `since_sent` the seconds since the mail was handed over (None: not
     known), `network` a /24 or /48 ("": not known), `url` where a click led. `delivery` says whose mail it was by
-    anything that can be compared (None for anonymous tracking: such a hit is judged alone), `domain` that of the
+    anything that can be compared (None for anonymous tracking: such a hit belongs to no mail), `domain` that of the
     reader's address ("": not known), `links` how many different links the mail has (0: not known).
     """
 

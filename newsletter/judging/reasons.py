@@ -45,7 +45,7 @@ SENTENCES = {
     Reason.EARLY: "It came before the mail was handed over.",
     Reason.SWEEP: "Many links of this mail were followed at once, as only a link scanner does.",
     Reason.BESIDE: "It came from a link scanner's network right before or after it followed the links.",
-    Reason.CHECKED: "The same program had just asked whether the address works.",
+    Reason.CHECKED: "The same program, or another of its network, had just asked whether the address works.",
     Reason.CROWD: "One network asked for the mail of many readers of one domain within a minute, as a scanner does.",
     Reason.ONE_LINK: "The mail has a single link, so that a scanner's click soon after delivery looks like a person's.",
     Reason.QUICK: "Several links were followed faster than a hand moves.",

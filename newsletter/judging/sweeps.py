@@ -21,8 +21,12 @@ SWEEP_LINKS = 4
 SWEEP_SHARE = 0.6  # of the links of a short mail
 # Two links of two or three are 60 per cent, but a person with a quick hand opens two within two seconds.
 PAIR_SECONDS = 1.0
-# Nobody opens every link of a mail with so many one after the other, each in a few seconds.
+# Nobody opens every link of a mail with so many one after the other, each in a few seconds; nor nearly all of them
+# right after delivery, while a mail is only just noticed and two thirds of the scanners are done.
 ALL_LINKS, ALL_SHARE, ALL_SECONDS = 6, 0.9, 30.0
+SOON_LINKS, SOON_SHARE, SOON_AFTER = 5, 0.8, 120.0
+# Where whose the clicks are is not known, several readers may have the same program: a whole sweep, each link once.
+APART_LINKS, APART_SECONDS = 6, 1.0
 # What the same network asks just before or after belongs to the sweep; a person takes longer to come by.
 BESIDE_SECONDS = 60.0
 # A scanner opens the mail before it follows the links: a median of 33 seconds before, mostly less than five minutes;
@@ -55,6 +59,13 @@ def judge_message(hits: Sequence[Facts]) -> list[Judgement]:
     return found
 
 
+def is_one_sweep(clicks: Sequence[Facts]) -> bool:
+    """Whether `clicks`, all there are by one program while nobody knows whose they are, look like a scanner's."""
+    times = sorted(click.at for click in clicks)
+    each_once = len({click.url for click in clicks}) == len(clicks) >= APART_LINKS
+    return each_once and (times[-1] - times[0]).total_seconds() <= APART_SECONDS
+
+
 def _seconds(hits: Sequence[Facts], earlier: int, later: int) -> float:
     return (hits[later].at - hits[earlier].at).total_seconds()
 
@@ -73,7 +84,10 @@ def _swept(hits: Sequence[Facts], clicks: Sequence[int]) -> set[int]:
         return links == 2 and share(links, place) >= SWEEP_SHARE
 
     def all_of_them(links: int, place: int) -> bool:
-        return links >= ALL_LINKS and share(links, place) >= ALL_SHARE
+        since = hits[clicks[place]].since_sent
+        soon = since is not None and since <= SOON_AFTER
+        fewest, part = (SOON_LINKS, SOON_SHARE) if soon else (ALL_LINKS, ALL_SHARE)
+        return links >= fewest and share(links, place) >= part
 
     def faster_than_hands(links: int, place: int) -> bool:
         return links >= 3
@@ -128,15 +142,20 @@ def _sweeps(hits: Sequence[Facts], swept: set[int]) -> Iterable[list[int]]:
 
 
 def _note_checked(hits: Sequence[Facts], order: Sequence[int], found: list[Judgement]) -> None:
-    """A link that the same program asked about with HEAD just before is followed by a program."""
-    asked: dict[tuple[str, ...], int] = {}  # when last, by what and of what
+    """A link that the same program asked about with HEAD just before is followed by a program. Where another one of its
+    network asked, it may be what guards a person's browser, or a scanner that changes its name."""
+    asked: dict[tuple[str, ...], int] = {}  # when last, of what and from where, and by what
     for index in order:
         hit = hits[index]
-        what = (hit.agent, hit.network, hit.url, hit.kind)
+        what = (hit.network, hit.url, hit.kind)
         if Reason.METHOD in found[index].reasons:
-            asked[what] = index
-        elif what in asked and _seconds(hits, asked[what], index) <= CHECKED_SECONDS and _may_be_person(found[index]):
+            asked[what] = asked[*what, hit.agent] = index
+        elif not _may_be_person(found[index]):
+            continue
+        elif (*what, hit.agent) in asked and _seconds(hits, asked[*what, hit.agent], index) <= CHECKED_SECONDS:
             _add(found, index, Judged.MACHINE, Reason.CHECKED)
+        elif hit.network and what in asked and _seconds(hits, asked[what], index) <= HAND_SECONDS:
+            _add(found, index, Judged.UNKNOWN, Reason.CHECKED)
 
 
 def _note_quick(hits: Sequence[Facts], clicks: Sequence[int], found: list[Judgement]) -> None:
