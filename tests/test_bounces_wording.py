@@ -51,7 +51,7 @@ ABOUT_THE_SENDER = [
     "552 invalid structure",
     "501 invalid parameter",
     "550 5.2.3 RESOLVER.RST.RecipSizeLimit; message too large for this recipient",
-    "550 your address is on our suppression list: access denied",
+    "550 your address is on our suppression list",
     "550 no: we cannot resolve your domain",
     "554 5.7.1 the envelope domain has no valid MX or A record: no A record found",
     "501 5.5.2 Invalid domain name",
@@ -114,7 +114,7 @@ GONE = [
     "550 Domain there.comm not found",
     "550 5.4.310 [Message=InfoDomainNonexistent]",
     # Names of the recipient under codes that are mostly about the sender, and other words than the recipient's.
-    "550 5.7.1 recipient rejected: domain not found",
+    "550 5.7.1 no MX record for the domain of the recipient",
     "550 5.5.0 host unknown",
     "550 5.1.2 domain not found, the sender is told",
     "554 domain not found, mail is returned to sender",
