@@ -74,6 +74,7 @@ POSTS = {
     "newsletter_dispatch_unschedule": EDITOR,
     "newsletter_dispatch_pause": EDITOR,
     "newsletter_dispatch_resume": EDITOR,
+    "newsletter_dispatch_note": EDITOR,
     "newsletter_dispatch_cancel": EDITOR,
     "newsletter_dispatch_resend": EDITOR,
     "newsletter_dispatch_accept": EDITOR,
