@@ -20,6 +20,7 @@ OF_DJANGO = {
 }
 
 
+@pytest.mark.looks
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.django_db(transaction=True)
 def test_axe_finds_nothing_grave_on_any_page_of_the_admin(start: Start, chromium: str, scheme: str) -> None:
