@@ -35,10 +35,18 @@ def about(queryset: QuerySet[Any]) -> Count:
     """
     plain = queryset.order_by().values_list("pk")
     if connections[queryset.db].vendor == "postgresql":
-        plan = json.loads(plain.explain(format="json"))[0]["Plan"]
-        return Count(plain.count()) if plan["Total Cost"] <= CHEAP else Count(int(plan["Plan Rows"]), estimated=True)
+        return estimate(queryset) or Count(plain.count())
     counted = plain[: FARTHEST + 1].count()
     return Count(counted) if counted <= FARTHEST else Count(FARTHEST, bounded=True)
+
+
+def estimate(queryset: QuerySet[Any]) -> Count | None:
+    """The same where counting is not cheap, else None: for those who then count in another way."""
+    if connections[queryset.db].vendor == "postgresql":
+        plan = json.loads(queryset.order_by().values_list("pk").explain(format="json"))[0]["Plan"]
+        return Count(int(plan["Plan Rows"]), estimated=True) if plan["Total Cost"] > CHEAP else None
+    found = about(queryset)
+    return found if found.bounded else None
 
 
 def _rounded(number: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from django.db.models import Count, Exists, OuterRef, QuerySet, Subquery, Sum
+from django.db.models import Count, Exists, OuterRef, QuerySet, Subquery, Sum, Value
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.urls import reverse
@@ -19,7 +19,7 @@ from newsletter.admin.site import may_view
 from newsletter.models import Attempt, Breach, Delivery, Dispatch, Event, Halt, Issue, Newsletter, Tally
 from subscribers.models import Subscription
 
-EXPLAINED = 2  # last issues of which the page says why they were blocked
+EXPLAINED = 1  # of the latest issues, those of which the page says why they were blocked
 _LEFT_OPEN = (Delivery.Status.FAILED.value, Delivery.Status.UNCONFIRMED.value)
 _BY_PEOPLE = {Event.Kind.OPEN.value: "opened", Event.Kind.CLICK.value: "clicked"}
 SHOWN = 4  # newsletters that the page goes into; whoever has more goes through their list
@@ -97,11 +97,14 @@ def fill(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         reverse("admin:newsletter_newsletter_add"),
     )
     running = list(_dispatches().filter(status__in=RUNNING).order_by("pk")[:SHOWN])
+    shown = newsletters[:SHOWN]
+    ends = _dispatches().in_bulk({pk for newsletter in shown for pk in (newsletter.last, newsletter.next) if pk})
+    accepted = _accepted([*running, *ends.values()])
     return {
         **context,
         "alarms": _alarms(),
-        "glances": _glances(request, newsletters[:SHOWN]),
-        "running": [Running(dispatch, *_progress(dispatch, number)) for dispatch, number in _accepted(running)],
+        "glances": _glances(request, shown, ends, accepted),
+        "running": [Running(dispatch, *_progress(dispatch, accepted.get(dispatch.pk, 0))) for dispatch in running],
         "more": len(newsletters) > SHOWN,
         "step": first if not newsletters and request.user.has_perm("newsletter.add_newsletter") else None,
     }
@@ -146,14 +149,13 @@ def _dispatches() -> QuerySet[Dispatch]:
     return Dispatch.objects.filter(kind=Dispatch.Kind.ISSUE).select_related("newsletter", "issue")
 
 
-def _glances(request: HttpRequest, newsletters: list[Any]) -> list[Glance]:
-    wanted = {pk for newsletter in newsletters for pk in (newsletter.last, newsletter.next) if pk}
-    dispatches = _dispatches().in_bulk(wanted)
+def _glances(
+    request: HttpRequest, newsletters: list[Any], dispatches: dict[int, Dispatch], accepted: dict[int, int]
+) -> list[Glance]:
     sent = [dispatch for dispatch in dispatches.values() if dispatch.status == Status.SENT]
     numbers, came_back = _numbers(sent), feedback.numbers(sent)
     blocked = _blocked(sent, came_back)
     readers = _readers(newsletters)
-    accepted = {dispatch.pk: number for dispatch, number in _accepted(list(dispatches.values()))}
     glances = []
     for newsletter in newsletters:
         last = dispatches.get(newsletter.last)
@@ -173,15 +175,17 @@ def _glances(request: HttpRequest, newsletters: list[Any]) -> list[Glance]:
 
 
 def _readers(newsletters: list[Any]) -> dict[int, counting.Count]:
-    """How many read each: counted for all at once where that is cheap."""
+    """How many read each: counted for all those at once of which that is cheap."""
     if not newsletters:
         return {}
     active = Subscription.objects.filter(newsletter__in=newsletters, status=Subscription.Status.ACTIVE)
-    together = counting.about(active)
-    if together.estimated or together.bounded:
-        return {each.pk: counting.about(active.filter(newsletter=each)) for each in newsletters}
-    counts = dict(active.values_list("newsletter").annotate(number=Count("pk")).order_by())
-    return {each.pk: counting.Count(counts.get(each.pk, 0)) for each in newsletters}
+    large: dict[int, counting.Count] = {}
+    if counting.estimate(active):
+        estimates = {each.pk: counting.estimate(active.filter(newsletter=each)) for each in newsletters}
+        large = {pk: estimate for pk, estimate in estimates.items() if estimate}
+    small = active.exclude(newsletter__in=large).values_list("newsletter")
+    counts = dict(small.annotate(number=Count("*")).order_by()) if len(large) < len(newsletters) else {}
+    return {each.pk: large.get(each.pk) or counting.Count(counts.get(each.pk, 0)) for each in newsletters}
 
 
 def _numbers(dispatches: list[Dispatch]) -> dict[int, dict[str, int | None]]:
@@ -199,12 +203,10 @@ def _numbers(dispatches: list[Dispatch]) -> dict[int, dict[str, int | None]]:
     for pk, kind, readers in tallies.values_list("dispatch", "kind", "readers"):
         found[pk][_BY_PEOPLE[kind]] = readers
     rows = Delivery.objects.filter(dispatch__in=found).order_by()
-    left = rows.filter(unsubscribed_at__isnull=False).values_list("dispatch").annotate(number=Count("pk"))
-    for pk, number in left:
-        found[pk]["unsubscribed"] = number
-    open_ = rows.filter(status__in=_LEFT_OPEN).values_list("dispatch", "status").annotate(number=Count("pk"))
-    for pk, status, number in open_:
-        found[pk][status] = number
+    left = rows.filter(unsubscribed_at__isnull=False).values_list("dispatch", Value("unsubscribed"))
+    open_ = rows.filter(status__in=_LEFT_OPEN).values_list("dispatch", "status")
+    for pk, name, number in left.annotate(number=Count("*")).union(open_.annotate(number=Count("*")), all=True):
+        found[pk][name] = number
     return found
 
 
@@ -223,11 +225,10 @@ def _blocked(dispatches: list[Dispatch], came_back: dict[int, dict[Delivery.Verd
     return found
 
 
-def _accepted(dispatches: list[Dispatch]) -> list[tuple[Dispatch, int]]:
-    """Each with the mails that were accepted of it: sums over its attempts, a hundredth of its deliveries."""
+def _accepted(dispatches: list[Dispatch]) -> dict[int, int]:
+    """The mails that were accepted of each, by id: sums over its attempts, a hundredth of its deliveries."""
     rows = Attempt.objects.filter(batch__dispatch__in=dispatches).values_list("batch__dispatch")
-    sums = dict(rows.annotate(number=Sum("accepted")).order_by())
-    return [(dispatch, sums.get(dispatch.pk, 0)) for dispatch in dispatches]
+    return dict(rows.annotate(number=Sum("accepted")).order_by())
 
 
 def _progress(dispatch: Dispatch, accepted: int) -> tuple[int, str]:
