@@ -138,7 +138,7 @@ class DispatchCommand(Command):
         self.change(dispatch, options)
         dispatch.refresh_from_db()
         data = {"issue": issue.pk, "dispatch": dispatch.pk, "status": dispatch.status}
-        return Answer(f"“{issue.title}”: {self.said}; it is {dispatch.status}.", data)
+        return Answer(f"“{issue.title}”: {self.said.format(status=dispatch.status)}.", data)
 
 
 def find_newsletter(slug: str) -> Newsletter:

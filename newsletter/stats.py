@@ -18,7 +18,7 @@ from django.db.models import Count, F, Value
 
 from newsletter import warming
 from newsletter.content import TrackingMode
-from newsletter.models import Breach, Delivery, Dispatch, DispatchProfile, Event, Issue, Tally
+from newsletter.models import Breach, Delivery, Dispatch, DispatchProfile, Event, Halt, Issue, Tally
 
 Status = Delivery.Status
 Kind, Judged = Event.Kind, Event.Judged
@@ -83,7 +83,7 @@ def count(dispatch: Dispatch | None, stands: Standing | None = None) -> dict[str
     click_rate their share of those followed (None: nobody was), unsubscribed those who left by it. `opens` and `clicks`
     have `readers` and `hits` by CLASSES; of those who were not followed hits alone are known. A reader may stand in
     several classes. `twice` is how many readers were mailed more than once. `waits_for` says in a sentence why the
-    rest goes on tomorrow, or "".
+    rest does not go on now, or "".
     """
     stands = stands or standing(dispatch)
     hits = engagement(dispatch)
@@ -94,7 +94,7 @@ def count(dispatch: Dispatch | None, stands: Standing | None = None) -> dict[str
     return {
         "status": dispatch.status if dispatch else Dispatch.Status.DRAFT.value,
         "pause_reason": dispatch.pause_reason if dispatch else "",
-        "waits_for": warming.reason(dispatch) if dispatch and dispatch.status == Dispatch.Status.SENDING else "",
+        "waits_for": _waits_for(dispatch) if dispatch and dispatch.status == Dispatch.Status.SENDING else "",
         "candidates": (dispatch.candidates or 0) if dispatch else 0,
         "excluded": dispatch.exclusions if dispatch else {},
         "deliveries": stands.deliveries,
@@ -109,6 +109,11 @@ def count(dispatch: Dispatch | None, stands: Standing | None = None) -> dict[str
         "unsubscribed": left.count() if dispatch else 0,
         **hits,
     }
+
+
+def _waits_for(dispatch: Dispatch) -> str:
+    halt = Halt.objects.order_by("pk").first()
+    return f"All sending of this site is halted: {halt.reason}" if halt else warming.reason(dispatch)
 
 
 def knowing_readers(dispatches: Iterable[int]) -> set[int]:

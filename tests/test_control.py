@@ -252,6 +252,16 @@ def test_the_first_page_says_that_all_sending_is_halted() -> None:
     assert "The relay was sold." in shown
 
 
+def test_whoever_watches_a_send_is_told_that_the_site_is_halted() -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=1)
+    scheduling.halt("The relay was sold.")
+    assert stats.count(dispatch)["waits_for"] == "All sending of this site is halted: The relay was sold."
+    assert "halted: The relay was sold." in send_issue._line(dispatch, progress.live(dispatch), stats.put_off(dispatch))
+    assert "The relay was sold." in text(signed_in("editor").get(f"/admin/newsletter/dispatch/{dispatch.pk}/change/"))
+    scheduling.end_halt()
+    assert stats.count(dispatch)["waits_for"] == ""
+
+
 def test_progress_says_how_many_how_quickly_and_what_went_wrong() -> None:
     dispatch = make_dispatch(make_newsletter(), readers=4)
     fill(dispatch, {"sent": (2, "readers.example"), "failed": (1, "readers.example")})

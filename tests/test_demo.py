@@ -90,6 +90,7 @@ class FirstStart:
     mails: list[Head]
     pages: dict[str, str]
     admin_after_login: str
+    commands: list[str]
     programs: int
     left_over: list[int]
     exit_status: int
@@ -105,6 +106,17 @@ def log_in(address: str) -> str:
         return session.post(form.url, data=fields, headers={"Referer": form.url}, timeout=30).text
 
 
+def in_a_shell(said: str, folder: Path, instead: str) -> str:
+    """What the command answers that the demo prints, with another one `instead` where there is one."""
+    printed = re.search(r"^  Commands +(.+ issue_report \S+)$", said, re.MULTILINE)
+    assert printed, said
+    line = re.sub(r"issue_report \S+$", instead, printed[1]) if instead else printed[1]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder)}
+    return subprocess.run(
+        line, shell=True, cwd=folder, env=environment, check=True, capture_output=True, text=True
+    ).stdout
+
+
 @pytest.fixture(scope="module")
 def first_start(tmp_path_factory: pytest.TempPathFactory) -> FirstStart:
     demo = Demo(tmp_path_factory.mktemp("demo"))
@@ -118,8 +130,11 @@ def first_start(tmp_path_factory: pytest.TempPathFactory) -> FirstStart:
             pages[name] = answer.text
         admin = log_in(dict(addresses)["Admin"])
         programs = len(demo.running())
+        commands = [in_a_shell(said, demo.folder, more) for more in ("", "health worker -n demo@localhost")]
         exit_status = demo.stop(signal.SIGINT)
-        return FirstStart(said, demo.folder, demo.mails(), pages, admin, programs, demo.running(), exit_status)
+        return FirstStart(
+            said, demo.folder, demo.mails(), pages, admin, commands, programs, demo.running(), exit_status
+        )
     finally:
         demo.process.kill()
         demo.process.wait()
@@ -139,6 +154,12 @@ def test_prints_addresses_that_answer(first_start: FirstStart) -> None:
     assert set(first_start.pages) == {"Mailbox", "Admin", "Public page"}
     assert "name demo, password demo" in first_start.said
     assert "Log out" in first_start.admin_after_login
+
+
+def test_prints_how_to_run_commands_beside_it(first_start: FirstStart) -> None:
+    report, health = first_start.commands
+    assert "The sums agree." in report
+    assert health == "worker works.\n"
 
 
 def test_sends_an_issue_whose_mails_are_all_in_the_mailbox(first_start: FirstStart) -> None:

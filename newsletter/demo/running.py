@@ -11,6 +11,7 @@ import fcntl
 import http.client
 import json
 import os
+import shlex
 import signal
 import smtplib
 import socket
@@ -34,6 +35,7 @@ START_SECONDS = 60.0  # for any one program to answer, on a slow machine
 WORKER = "demo@localhost"
 PYTHON = sys.executable
 MANAGE = str(BASE_DIR / "manage.py")
+ENVIRONMENT = "environment"  # the file that says what the demo's programs are told
 
 Say = Callable[[str], None]
 
@@ -76,8 +78,7 @@ def run(port: int, folder: Path, say: Say) -> int:
             raise CannotStart(str(error)) from error
         smtp_port = services.free_port()
         mailbox = folder / "mailbox.sqlite3"
-        environment = {
-            **os.environ,
+        chosen = {
             "DJANGO_SETTINGS_MODULE": "newsletter.settings",
             "DATA_DIR": str(folder),
             "DATABASE_URL": "",  # the SQLite file in DATA_DIR: a database named for other work stays as it is
@@ -92,7 +93,8 @@ def run(port: int, folder: Path, say: Say) -> int:
             "LOG_LEVEL": os.environ.get("LOG_LEVEL", "WARNING"),
             "PYTHONUNBUFFERED": "1",
         }
-        programs = Programs(environment, BASE_DIR, logs, stopping)
+        _keep(folder / ENVIRONMENT, chosen)
+        programs = Programs({**os.environ, **chosen}, BASE_DIR, logs, stopping)
         try:
             if redis and redis.process:
                 programs.watch("Redis", redis.process, folder / "redis" / "redis.log")
@@ -161,10 +163,25 @@ def _play(
     say(
         f"\n  Mailbox      {site}/mailbox/\n"
         f"  Admin        {site}/admin/   (name {LOGIN}, password {LOGIN})\n"
-        f"  Public page  {site}/{facts['newsletter']}/\n\n"
+        f"  Public page  {site}/{facts['newsletter']}/\n"
+        f"  Commands     . {_short(str(mailbox.parent / ENVIRONMENT))}; {_short(PYTHON)} {_short(MANAGE)}"
+        f" issue_report {facts['newsletter']}/1\n\n"
         "Ctrl-C stops everything."
     )
     programs.wait()
+
+
+def _keep(path: Path, environment: dict[str, str]) -> None:
+    """Write what programs of the demo are told, for a shell that is to run others; it holds Redis's password."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.writelines(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
+
+
+def _short(path: str) -> str:
+    """As one types it here."""
+    relative = os.path.relpath(path)
+    # "." looks in the working folder only where the path has a slash.
+    return shlex.quote(path if relative.startswith("..") else f"./{relative}")
 
 
 def _silent(name: str, programs: Programs) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import Any
 
 from django import forms
@@ -12,7 +11,9 @@ from django.db import transaction
 from django.db.models import Model, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
+from django.utils.formats import date_format
 from django.utils.html import format_html
+from django.utils.timezone import localtime
 
 from newsletter.admin import base
 from subscribers import addresses, consent
@@ -141,9 +142,9 @@ class SubscriptionInline(base.TabularInline[Subscription, Subscriber]):
         )
 
     @admin.display(description="changed at")
-    def changed(self, row: Subscription) -> dt.datetime | None:
+    def changed(self, row: Subscription) -> str | None:
         """When the status last changed, of a row that is stored."""
-        return row.changed_at if row.pk else None
+        return date_format(localtime(row.changed_at), "DATETIME_FORMAT") if row.pk else None
 
 
 class ConsentRecordInline(base.TabularInline[ConsentRecord, Subscriber]):

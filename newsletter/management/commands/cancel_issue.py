@@ -8,7 +8,7 @@ class Command(commands.DispatchCommand):
     """`manage.py cancel_issue ISSUE`."""
 
     help = "End an issue that is scheduled or being sent; what is left is skipped."
-    said = "Cancelled"
+    said = "cancelled"
 
     def change(self, dispatch: Dispatch, options: commands.Options) -> None:
         """End an issue that is scheduled or being sent; what is left is skipped. Raises scheduling.NotNow."""

@@ -27,12 +27,13 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("service", choices=["web", "worker", "beat"])
         parser.add_argument("--port", type=int, default=8000, help="port of the web server (default: 8000)")
+        parser.add_argument("-n", "--name", default="", help="the worker's name, where it was started with one")
 
-    def handle(self, *, service: str, port: int, **options: Any) -> str:
+    def handle(self, *, service: str, port: int, name: str, **options: Any) -> str:
         if service == "web":
             _check_web(port)
         elif service == "worker":
-            _check_worker()
+            _check_worker(default_nodename(name))
         else:
             _check_beat(Path(settings.CELERY_BEAT_SCHEDULE_FILENAME))
         return f"{service} works."
@@ -48,8 +49,7 @@ def _check_web(port: int) -> None:
         raise CommandError(f"{address} answers with status {answer.status_code}: see the web server's log.")
 
 
-def _check_worker() -> None:
-    name = default_nodename("")
+def _check_worker(name: str) -> None:
     try:
         answers = app.control.inspect(destination=[name], timeout=ANSWER_SECONDS).ping()
     except (OperationalError, OSError) as error:

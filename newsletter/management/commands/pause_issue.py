@@ -8,7 +8,7 @@ class Command(commands.DispatchCommand):
     """`manage.py pause_issue ISSUE`."""
 
     help = "Stop handing over more of an issue; what is in hand is finished."
-    said = "Paused"
+    said = "paused"
 
     def change(self, dispatch: Dispatch, options: commands.Options) -> None:
         """Stop handing over more of an issue; what is in hand is finished. Raises scheduling.NotNow."""

@@ -8,7 +8,7 @@ class Command(commands.DispatchCommand):
     """`manage.py resume_issue ISSUE`."""
 
     help = "Go on with an issue that is paused."
-    said = "Goes on"
+    said = "goes on, and is {status}"
 
     def change(self, dispatch: Dispatch, options: commands.Options) -> None:
         """Go on with an issue that is paused. Raises scheduling.NotNow."""

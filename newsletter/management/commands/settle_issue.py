@@ -28,7 +28,7 @@ class Command(commands.DispatchCommand):
             number = self._retry(dispatch, sure=options["sure"])
         else:
             number = scheduling.accept_unconfirmed(dispatch)
-        self.said = f"{number} settled"
+        self.said = f"{number} settled; it is {{status}}"
 
     def _retry(self, dispatch: Dispatch, *, sure: bool) -> int:
         try:

@@ -8,7 +8,7 @@ class Command(commands.DispatchCommand):
     """`manage.py unschedule_issue ISSUE`."""
 
     help = "Undo the scheduling of an issue that has not started."
-    said = "Back to a draft"
+    said = "a draft again"
 
     def change(self, dispatch: Dispatch, options: commands.Options) -> None:
         """Undo the scheduling of an issue that has not started. Raises scheduling.NotNow."""
