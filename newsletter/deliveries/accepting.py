@@ -6,13 +6,15 @@ is known here until somebody who had the mail says so.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
-from django.db import transaction
-from django.db.models.functions import Now
+from django.db import connection, transaction
 
+from newsletter.deliveries.clock import now
+from newsletter.deliveries.listing import listed
 from newsletter.models import Breach, Delivery
 
 Status = Delivery.Status
@@ -81,7 +83,8 @@ def note(told: Iterable[Told], *, doubts_alone: bool = False) -> int:
         handed_over = Delivery.objects.filter(pk__in=list(by_delivery), tries__gt=0)
         if doubts_alone:
             handed_over = handed_over.filter(status=Status.UNCONFIRMED)
-        rows = list(handed_over.select_for_update(no_key=True).order_by("pk"))
+        known = handed_over.only("dispatch_id", "attempt_id", "status", "accepted_by", "provider_id", "reply")
+        rows = list(known.select_for_update(no_key=True).order_by("pk"))
         further: defaultdict[int, list[Breach]] = defaultdict(list)
         for breach in Breach.objects.filter(delivery__in=[row.pk for row in rows]).order_by("pk"):
             assert breach.delivery_id is not None  # noqa: S101 - found by it
@@ -92,9 +95,29 @@ def note(told: Iterable[Told], *, doubts_alone: bool = False) -> int:
                 _count(row, further[row.pk], each.message)
                 _settle(row, each)
         changed = [row for row in rows if _told_of(row) != before[row.pk]]
-        fields = ["accepted_by", "provider_id", "status", "settled_at", "reply"]
-        Delivery.objects.bulk_update(changed, fields, batch_size=500)
-        return sum(row.status != before[row.pk][0] for row in changed)
+        settled = {row.pk for row in changed if row.status != before[row.pk][0]}
+        _store(changed, settled)
+        return len(settled)
+
+
+def _store(rows: Sequence[Delivery], settled: Container[int]) -> None:
+    """Write what was told of `rows`, of which those in `settled` (ids) came to their status by it."""
+    if not rows:
+        return
+    table = connection.ops.quote_name(Delivery._meta.db_table)
+    values = [[row.pk, row.accepted_by, row.provider_id, row.status, row.reply, int(row.pk in settled)] for row in rows]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            WITH told (id, accepted_by, provider_id, status, reply, settled) AS (
+                {listed("bigint", "bigint", "text", "text", "text", "integer")}
+            )
+            UPDATE {table} SET accepted_by = told.accepted_by, provider_id = told.provider_id, status = told.status,
+                reply = told.reply, settled_at = CASE told.settled WHEN 1 THEN {now()} ELSE settled_at END
+            FROM told WHERE {table}.id = told.id
+            """,  # noqa: S608 - own names
+            [json.dumps(values)],
+        )
 
 
 def _told_of(row: Delivery) -> tuple[str, int | None, str]:
@@ -104,7 +127,6 @@ def _told_of(row: Delivery) -> tuple[str, int | None, str]:
 def _settle(row: Delivery, told: Told) -> None:
     if row.status in TAKEN_FROM and told.message.attempt in (0, row.attempt_id):
         row.status = Status.SENT
-        row.settled_at = Now()
         row.reply = row.reply if told.reply is None else told.reply
 
 

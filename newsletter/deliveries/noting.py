@@ -17,6 +17,7 @@ from newsletter.content import clean_line
 from newsletter.deliveries import accepting, attempts
 from newsletter.deliveries.accepting import OPEN, TAKEN_FROM
 from newsletter.deliveries.clock import now
+from newsletter.deliveries.listing import listed
 from newsletter.models import Attempt, Batch, Delivery, Dispatch
 from newsletter.transports import KEPT, Outcome, Result
 
@@ -85,22 +86,17 @@ def _note_each(attempt: Attempt, accepted: Sequence[Outcome]) -> None:
 
 
 def _note_at_once(attempt: Attempt, accepted: Sequence[Outcome]) -> None:
-    """The ORM has no UPDATE from a list of values. Raises _KnownBefore."""
+    """Raises _KnownBefore."""
     if not accepted:
         return
     table = connection.ops.quote_name(Delivery._meta.db_table)
     # In the order of their ids, as all who hold several deliveries take them, so that no two wait for each other.
     in_order = sorted(accepted, key=lambda outcome: outcome.delivery_id)
     answers = json.dumps([[each.delivery_id, each.reply, _provider_id(each)] for each in in_order])
-    if connection.vendor == "postgresql":
-        answer = "SELECT (value->>0)::bigint, value->>1, value->>2 FROM json_array_elements(%s::json)"
-    else:
-        parts = "json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')"
-        answer = f"SELECT {parts} FROM json_each(%s)"  # noqa: S608 - own names
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
-            WITH answer (id, reply, provider_id) AS ({answer})
+            WITH answer (id, reply, provider_id) AS ({listed("bigint", "text", "text")})
             UPDATE {table}
             SET status = %s, settled_at = {now()}, reply = answer.reply, provider_id = answer.provider_id,
                 accepted_by = %s
