@@ -359,6 +359,10 @@ class Delivery(models.Model):
             ),
             models.Index(fields=["subscriber"], condition=Q(verdict__isnull=False), name="delivery_back_from_reader"),
             models.Index(fields=["id"], condition=Q(status="failed", verdict=None), name="delivery_to_judge"),
+            # Single messages that wait because their sender is refused: looked for on each first page of the admin.
+            models.Index(
+                fields=["put_off_at", "id"], condition=Q(status="queued", reason="sender"), name="delivery_kept_back"
+            ),
             # A provider that names nothing else names its own id of a message.
             models.Index(fields=["provider_id"], condition=~Q(provider_id=""), name="delivery_by_provider_id"),
         ]
