@@ -94,7 +94,7 @@ def count(dispatch: Dispatch | None, stands: Standing | None = None) -> dict[str
     return {
         "status": dispatch.status if dispatch else Dispatch.Status.DRAFT.value,
         "pause_reason": dispatch.pause_reason if dispatch else "",
-        "waits_for": _waits_for(dispatch) if dispatch and dispatch.status == Dispatch.Status.SENDING else "",
+        "waits_for": waits_for(dispatch) if dispatch else "",
         "candidates": (dispatch.candidates or 0) if dispatch else 0,
         "excluded": dispatch.exclusions if dispatch else {},
         "deliveries": stands.deliveries,
@@ -111,7 +111,10 @@ def count(dispatch: Dispatch | None, stands: Standing | None = None) -> dict[str
     }
 
 
-def _waits_for(dispatch: Dispatch) -> str:
+def waits_for(dispatch: Dispatch) -> str:
+    """Why `dispatch`, which is SENDING, does not go on now, in a sentence; "" where it does, or is not."""
+    if dispatch.status != Dispatch.Status.SENDING:
+        return ""
     halt = Halt.objects.order_by("pk").first()
     return f"All sending of this site is halted: {halt.reason}" if halt else warming.reason(dispatch)
 

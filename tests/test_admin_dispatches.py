@@ -129,7 +129,7 @@ class TestPage:
         client = signed_in("editor")
         with CaptureQueriesContext(connection) as captured:
             client.get(page_of(dispatch))
-        assert len(captured) <= 16
+        assert len(captured) <= 17
 
     def test_of_a_single_message_is_none(self) -> None:
         dispatch = make_dispatch(make_newsletter(), readers=1)

@@ -256,7 +256,9 @@ def test_whoever_watches_a_send_is_told_that_the_site_is_halted() -> None:
     dispatch = make_dispatch(make_newsletter(), readers=1)
     scheduling.halt("The relay was sold.")
     assert stats.count(dispatch)["waits_for"] == "All sending of this site is halted: The relay was sold."
-    assert "halted: The relay was sold." in send_issue._line(dispatch, progress.live(dispatch), stats.put_off(dispatch))
+    assert "halted: The relay was sold." in send_issue._line(
+        dispatch, send_issue._live(dispatch), stats.put_off(dispatch)
+    )
     assert "The relay was sold." in text(signed_in("editor").get(f"/admin/newsletter/dispatch/{dispatch.pk}/change/"))
     scheduling.end_halt()
     assert stats.count(dispatch)["waits_for"] == ""

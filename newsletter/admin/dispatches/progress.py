@@ -10,7 +10,7 @@ from django.db.models import Count, Q, Sum
 from django.db.models.functions import Now
 
 from newsletter import scheduling, stats
-from newsletter.models import Attempt, Breach, Delivery, Dispatch, Halt
+from newsletter.models import Attempt, Breach, Delivery, Dispatch
 
 Status = Dispatch.Status
 RUNNING = (Status.PREPARING, Status.SENDING)
@@ -69,10 +69,7 @@ def live(dispatch: Dispatch) -> dict[str, Any]:
 
 
 def pace(dispatch: Dispatch, left: int) -> str:
-    """How quickly mail goes out and how long the rest will take, in words, or why none does; "" before
-    anything was noted."""
-    if halt := Halt.objects.order_by("pk").first():
-        return f"all sending is halted: {halt.reason}"
+    """How quickly mail goes out and how long the rest will take, in words; "" before anything was noted."""
     recent = Attempt.objects.filter(batch__dispatch=dispatch, finished_at__gte=Now() - _PACE_OVER)
     accepted = recent.aggregate(number=Sum("accepted"))["number"] or 0
     if not accepted or dispatch.started_at is None:

@@ -86,7 +86,7 @@ class Command(commands.Command):
             with commands.progress_bar() as bar:
                 task = bar.add_task(f"Sending “{issue.title}”", total=None, said="")
                 while dispatch.status in RUNNING and not stop.is_set():
-                    live = progress.live(dispatch)
+                    live = _live(dispatch)
                     settled = live["numbers"]["through"]
                     bar.update(task, completed=settled, total=_total(dispatch, live), said=_details(live))
                     if settled != seen:
@@ -127,6 +127,12 @@ def _moment(text: str | None) -> dt.datetime | None:
     if moment is None:
         raise CommandError(f"“{text}” is no date and time; write it like 2026-12-24T08:00.")
     return moment
+
+
+def _live(dispatch: Dispatch) -> dict[str, Any]:
+    """`progress.live`, with what it waits for in place of a pace."""
+    live = progress.live(dispatch)
+    return {**live, "pace": stats.waits_for(dispatch) or live["pace"]}
 
 
 def _line(dispatch: Dispatch, live: dict[str, Any], put_off: dict[str, Any]) -> str:
