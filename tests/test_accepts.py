@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import random
 import uuid
@@ -12,6 +13,7 @@ import pytest
 from django.core import mail
 from django.core.management import call_command
 from django.db import connection
+from django.utils import timezone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -67,6 +69,22 @@ def twice(dispatch: Dispatch) -> int:
 @pytest.fixture
 def dispatch() -> Dispatch:
     return make_dispatch(make_newsletter(), readers=3)
+
+
+@pytest.mark.django_db
+def test_when_a_mail_was_sent_stays_whoever_tells_of_it_later(dispatch: Dispatch) -> None:
+    sent, doubted, _ = dispatch.deliveries.order_by("pk")
+    answer(handed_over(sent), sent)
+    answer(handed_over(doubted), doubted, result=Result.UNKNOWN)
+    hour_ago = timezone.now() - dt.timedelta(hours=1)
+    Delivery.objects.update(settled_at=hour_ago)
+    for row in (sent, doubted):
+        deliveries.note_accepted([deliveries.Told(row.pk, Message(0, "id-7"))])
+        row.refresh_from_db()
+        assert (row.status, row.provider_id) == (Status.SENT, "id-7")
+    assert sent.settled_at == hour_ago
+    assert doubted.settled_at is not None
+    assert doubted.settled_at > hour_ago
 
 
 # What is seen
