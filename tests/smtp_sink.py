@@ -298,9 +298,7 @@ class _Conversation:
         reply = (told(self._session) if callable(told) else told) or usual
         if reply == HANG_UP:
             raise _HungUp
-        self._socket.sendall(reply.encode() + b"\r\n")
-        if reply.startswith("421"):
-            raise _HungUp
+        self._answer(reply)
         return reply[0] in "23"
 
     def _on_ehlo(self, name: str) -> None:
@@ -429,10 +427,18 @@ class _Conversation:
             self._sink._keep(session, raw, answered=not silent)
         if silent:
             raise _HungUp
+        self._answer(reply)
+        return reply.startswith("2")
+
+    def _answer(self, reply: str) -> None:
         self._socket.sendall(reply.encode() + b"\r\n")
         if reply.startswith("421"):
+            # Closed with something unread, the connection is reset, and a reset may overtake the answer.
+            self._socket.shutdown(socket.SHUT_WR)
+            self._socket.settimeout(5)
+            while self._socket.recv(65536):
+                pass
             raise _HungUp
-        return reply.startswith("2")
 
     def _forget(self) -> None:
         self._session.sender = self._session.rcpt = None
