@@ -16,7 +16,7 @@ from typing import Any
 
 from django.db.models import Count, F, Value
 
-from newsletter import warming
+from newsletter import feedback, warming
 from newsletter.content import TrackingMode
 from newsletter.models import Breach, Delivery, Dispatch, DispatchProfile, Event, Halt, Issue, Tally
 
@@ -211,6 +211,28 @@ def hours(dispatch: Dispatch | None) -> list[Hour]:
     return [Hour(at, **numbers) for at, numbers in sorted(found.items())]
 
 
+def how_many_followed(numbers: dict[str, Any]) -> str:
+    """Of how many of those sent a report knows whose opens and clicks they are: all, some or none."""
+    if numbers["followed"] >= numbers["sent"]:
+        return "all"
+    return "some" if numbers["followed"] else "none"
+
+
+def figures(numbers: dict[str, Any]) -> list[tuple[str, int, str]]:
+    """What a report says first: title, how many readers, and what share they are, in words."""
+    followed = how_many_followed(numbers)
+    people = [
+        ("Opened", numbers["opened"], _share(numbers["open_rate"], followed)),
+        ("Clicked", numbers["clicked"], _share(numbers["click_rate"], followed)),
+    ]
+    return [*(people if followed != "none" else []), ("Left by this mail", numbers["unsubscribed"], "")]
+
+
+def _share(rate: float | None, followed: str) -> str:
+    of = "what was sent" if followed == "all" else "those who are followed"
+    return f"{100 * rate:.1f} % of {of}" if rate is not None else ""
+
+
 def sums_agree(numbers: dict[str, Any]) -> bool:
     """Whether a report accounts for everybody."""
     states: int = sum(numbers[status.value] for status in Status if status != Status.SKIPPED)
@@ -251,8 +273,10 @@ def put_off(dispatch: Dispatch | None) -> dict[str, Any]:
 
 
 def full_report(issue: Issue) -> dict[str, Any]:
-    """`report`, with `sums_agree`, what was `put_off`, all `doubts`, `breaches`, `links` and `hours`."""
+    """`report`, with `sums_agree`, what was `put_off`, all `doubts`, `breaches`, `links` and `hours`; `came_back` (the
+    groups of `feedback.summary`), and `refused`: whose servers refused the sender, and why, in words, or ""."""
     numbers, dispatch = report(issue), issue.dispatches.order_by("-pk").first()
+    came_back = feedback.summary(dispatch) if dispatch else []
     return {
         **numbers,
         "sums_agree": sums_agree(numbers),
@@ -261,6 +285,8 @@ def full_report(issue: Issue) -> dict[str, Any]:
         "breaches": breaches(dispatch),
         "links": [link.as_json() for link in links(dispatch)],
         "hours": [hour.as_json() for hour in hours(dispatch)],
+        "came_back": [group.as_json() for group in came_back],
+        "refused": feedback.refused(came_back),
     }
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from django.core import mail
+from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 from pytest_django import Settings
@@ -189,3 +192,47 @@ def test_a_suppression_by_hand_says_so() -> None:
     assert delivery.subscriber
     consent.suppress(delivery.subscriber.fingerprint, reason=Suppression.Reason.MANUAL, source="staff 1")
     assert "Somebody of the staff wanted it so." in reader_page(signed_in("editor"), delivery)
+
+
+def test_the_command_shows_what_came_back_as_the_page_does(capsys: pytest.CaptureFixture[str]) -> None:
+    dispatch = bounced_dispatch(make_newsletter())
+    call_command("issue_report", str(dispatch.issue_id))
+    said = capsys.readouterr().out
+    for counted in ("1 complaint.", "1 hard bounce.", "2 blocked.", "1 soft bounce."):
+        assert counted in said
+    assert "2 readers’ servers refused you." in said
+    shown = text(signed_in("author").get(reverse("admin:newsletter_dispatch_change", args=[dispatch.pk])))
+    for words in (
+        "The mailbox is full.",
+        "listed at zen.spamhaus.org",
+        "one.example (2)",
+        "Suppressed on the whole site.",
+    ):
+        assert words in said
+        assert words in shown
+    call_command("issue_report", str(dispatch.issue_id), json=True)
+    data = json.loads(capsys.readouterr().out)
+    assert {group["verdict"]: group["readers"] for group in data["came_back"]} == {
+        "complaint": 1,
+        "hard": 1,
+        "block": 2,
+        "soft": 1,
+    }
+    (why,) = next(group["whys"] for group in data["came_back"] if group["verdict"] == "block")
+    assert (why["readers"], why["domains"]) == (2, [{"domain": "one.example", "readers": 2}])
+    assert "a@one.example" not in said + json.dumps(data)
+
+
+def test_the_command_says_nothing_of_what_came_back_where_nothing_did(capsys: pytest.CaptureFixture[str]) -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=1)
+    call_command("issue_report", str(dispatch.issue_id))
+    assert "came back" not in capsys.readouterr().out
+
+
+def test_the_command_says_when_the_reports_are_no_longer_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    dispatch = bounced_dispatch(make_newsletter())
+    Event.objects.all().delete()
+    call_command("issue_report", str(dispatch.issue_id))
+    said = capsys.readouterr().out
+    assert "2 blocked." in said
+    assert "The reports are no longer kept." in said

@@ -293,3 +293,4 @@ def test_the_command_shows_people_machines_and_links(dispatch: Dispatch, capsys:
     said = capsys.readouterr().out
     for line in ("people", "nobody can tell", "machines", "https://example.com/"):
         assert line in said
+    assert "Opened: 2 (50.0 % of what was sent); Clicked: 1 (25.0 % of what was sent); Left by this mail: 0." in said

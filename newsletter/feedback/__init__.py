@@ -18,7 +18,7 @@ from newsletter.feedback.notices import Notice, key_of
 from newsletter.feedback.refusing import any_refused, take_refused
 from newsletter.feedback.softness import review_recent
 from newsletter.feedback.summing import Group, group, numbers, summary, words_of
-from newsletter.feedback.telling import MANY, sentence
+from newsletter.feedback.telling import MANY, refused, sentence
 from newsletter.feedback.writing import write, write_notices
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "group",
     "key_of",
     "numbers",
+    "refused",
     "review_recent",
     "sentence",
     "summary",

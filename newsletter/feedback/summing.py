@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from django.db.models import Count
 
@@ -37,6 +38,11 @@ class Why:
     readers: int
     domains: tuple[tuple[str, int], ...]
     example: str
+
+    def as_json(self) -> dict[str, Any]:
+        """It as `issue_report --json` has it."""
+        domains = [{"domain": domain, "readers": number} for domain, number in self.domains]
+        return {"why": self.words, "readers": self.readers, "domains": domains, "example": self.example}
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,17 @@ class Group:
     def partly(self) -> bool:
         """Whether the reasons are those of a part."""
         return self.readers > LOOKED_AT
+
+    def as_json(self) -> dict[str, Any]:
+        """It as `issue_report --json` has it."""
+        return {
+            "verdict": self.word,
+            "readers": self.readers,
+            "counted": self.counted,
+            "meaning": self.meaning,
+            "partly": self.partly,
+            "whys": [why.as_json() for why in self.whys],
+        }
 
 
 def words_of(verdict: str, cause: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from django.db.models import Q
 
 from newsletter import alerts
@@ -19,8 +21,12 @@ def tell_of_blocks(dispatch_id: int) -> None:
     untold = Dispatch.objects.filter(Q(blocks_told=0) | Q(blocks_told__lte=blocked // 10), pk=dispatch_id)
     if untold.update(blocks_told=blocked):
         dispatch = Dispatch.objects.select_related("issue").get(pk=dispatch_id)
-        group = next(group for group in summing.summary(dispatch) if group.verdict == Delivery.Verdict.BLOCK)
-        alerts.alert(f"Mail servers refuse “{dispatch.issue or 'single messages'}”", sentence(group))
+        alerts.alert(f"Mail servers refuse “{dispatch.issue or 'single messages'}”", refused(summing.summary(dispatch)))
+
+
+def refused(groups: Iterable[summing.Group]) -> str:
+    """The `sentence` of those of `groups` who refuse the sender, or ""."""
+    return next((sentence(group) for group in groups if group.verdict == Delivery.Verdict.BLOCK), "")
 
 
 def sentence(blocked: summing.Group) -> str:

@@ -177,11 +177,10 @@ def _chosen(request: HttpRequest, counts: dict[str, int]) -> str:
 def _returned(request: HttpRequest, dispatch: Dispatch) -> dict[str, Any]:
     """What came back of it, in groups by verdict."""
     groups = feedback.summary(dispatch)
-    blocked = next((group for group in groups if group.verdict == Delivery.Verdict.BLOCK), None)
     listed = f"{reverse('admin:newsletter_bounce_changelist')}?newsletter__id__exact={dispatch.newsletter_id}"
     return {
         "returned": groups,
-        "blocked": feedback.sentence(blocked) if blocked else "",
+        "blocked": feedback.refused(groups),
         "bounces_address": listed if request.user.has_perm("newsletter.view_bounce") else "",
     }
 

@@ -71,16 +71,11 @@ def results(dispatch: Dispatch, numbers: dict[str, Any], page: str) -> dict[str,
     """What the report's part of the page shows: `figures` (title, number, what share), how far readers are `followed`
     (all, some or none), the table `rows` by class, the `links` of a `page` (a number as it stands in the address), and
     the picture's `bars`."""
-    followed = _how_many(numbers["followed"], numbers["sent"])
     hits = numbers["opens"]["all"]["hits"] + numbers["clicks"]["all"]["hits"]
-    people = [
-        ("Opened", numbers["opened"], _share(numbers["open_rate"], followed)),
-        ("Clicked", numbers["clicked"], _share(numbers["click_rate"], followed)),
-    ]
     return {
         "tracked": dispatch.newsletter.tracking != Newsletter.Tracking.OFF or hits > 0,
-        "followed": followed,
-        "figures": [*(people if followed != "none" else []), ("Left by this mail", numbers["unsubscribed"], "")],
+        "followed": stats.how_many_followed(numbers),
+        "figures": stats.figures(numbers),
         "rows": [
             (title, *(numbers[kind][name][what] for kind in ("opens", "clicks") for what in ("readers", "hits")))
             for name, title in TITLES.items()
@@ -161,14 +156,3 @@ def _when(dispatch: Dispatch, at: dt.datetime, step: int) -> str:
     if step < 24:
         return f"{begins:%a} {begins.day} {begins:%b, %H:%M}–{ends:%H:%M}"
     return f"{begins:%a} {begins.day} {begins:%b, %H:%M} to {ends:%a} {ends.day} {ends:%b, %H:%M}"
-
-
-def _how_many(followed: int, sent: int) -> str:
-    if followed >= sent:
-        return "all"
-    return "some" if followed else "none"
-
-
-def _share(rate: float | None, followed: str) -> str:
-    of = "what was sent" if followed == "all" else "those who are followed"
-    return f"{100 * rate:.1f} % of {of}" if rate is not None else ""

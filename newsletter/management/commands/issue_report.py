@@ -3,17 +3,20 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.base import CommandParser
+from django.utils.text import Truncator
 
 from newsletter import commands, stats
 from newsletter.commands import Answer
 
 LINKS = 10  # that are listed; --json has all
+EXAMPLE = 160  # letters of what a server said; --json has all
 
 
 class Command(commands.Command):
-    """`manage.py issue_report ISSUE`: where each candidate of an issue stands, with the doubts listed."""
+    """`manage.py issue_report ISSUE`: where each candidate of an issue stands, what came back and who
+    opened and clicked, with the doubts listed."""
 
-    help = "Show where each candidate of an issue stands; the sums are checked."
+    help = "Show where each candidate of an issue stands, what came back, who opened and clicked; the sums are checked."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """ISSUE is an id, or newsletter and number."""
@@ -47,7 +50,10 @@ def report_text(data: dict[str, Any]) -> str:
             rows.append((key, value))
     rows.append(("unsubscribed", data["unsubscribed"]))
     text = [f"“{data['title']}” (issue {data['issue']}): {data['status']}.", data["pause_reason"] or data["waits_for"]]
-    text += ["", commands.table(["", "readers"], rows), "", engagement_text(data), ""]
+    text += ["", commands.table(["", "readers"], rows), ""]
+    if data["came_back"]:
+        text += [came_back_text(data), ""]
+    text += [engagement_text(data), ""]
     text.append(
         "The sums agree." if data["sums_agree"] else "THE SUMS DO NOT AGREE: somebody is lost or counted twice."
     )
@@ -72,9 +78,33 @@ def _duplicate(row: dict[str, Any]) -> str:
     return f"  delivery {row['delivery_id']}, subscriber {row['subscriber_id']}: {seen}"
 
 
+def came_back_text(data: dict[str, Any]) -> str:
+    """What came back: how many of each verdict and what follows from it, then why and where."""
+    text = ["What came back:"]
+    text += [f"  {group['counted']}. {group['meaning']}" for group in data["came_back"]]
+    text += [data["refused"]] if data["refused"] else []
+    rows = [(group["verdict"], *row) for group in data["came_back"] for row in _whys(group)]
+    return "\n".join([*text, "", commands.table(["", "why", "where most", "readers"], rows)])
+
+
+def _whys(group: dict[str, Any]) -> list[tuple[str, str, int]]:
+    """Why, where most and of how many, for each reason of a verdict."""
+    if not group["whys"]:
+        return [("The reports are no longer kept.", "", group["readers"])]
+    of = " (of the first thousand)" if group["partly"] else ""
+    return [
+        (
+            "\n".join(filter(None, (f"{why['why']}{of}", Truncator(why["example"]).chars(EXAMPLE)))),
+            ", ".join(f"{row['domain']} ({row['readers']})" for row in why["domains"]),
+            why["readers"],
+        )
+        for why in group["whys"]
+    ]
+
+
 def engagement_text(data: dict[str, Any]) -> str:
-    """Who opened and clicked: people first, then what nobody can tell, machines, and all; then the links that most
-    people followed."""
+    """Who opened and clicked: readers and their share, then people, what nobody can tell, machines, and all; then the
+    links that most people followed."""
     columns = ["", "readers who opened", "opens", "readers who clicked", "clicks"]
     rows = [
         (title, *(data[kind][name][what] for kind in ("opens", "clicks") for what in ("readers", "hits")))
@@ -85,7 +115,10 @@ def engagement_text(data: dict[str, Any]) -> str:
             ("all", "all"),
         )
     ]
-    text = commands.table(columns, rows)
+    figures = [
+        f"{title}: {number:,}" + (f" ({share})" if share else "") for title, number, share in stats.figures(data)
+    ]
+    text = f"{'; '.join(figures)}.\n\n{commands.table(columns, rows)}"
     if data["followed"] < data["sent"]:
         text += (
             f"\n\n{data['followed']:,} of {data['sent']:,} readers are followed one by one; of the others opens and"
