@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import io
+import re
 from typing import Any
 
 import pytest
@@ -174,6 +175,22 @@ def test_the_picture_shows_each_hour_and_the_same_as_a_table(dispatch: Dispatch)
     assert len(bars) == 6
     assert (bars[0].open_height, bars[0].open_top, bars[1].click_height) == (160, 0, 40)
     assert '<svg viewBox="0 0 720 160" role="img"' in text(response)
+
+
+@pytest.mark.parametrize("clicks", [1, 4, 9])
+def test_opens_and_clicks_of_one_hour_stand_side_by_side(dispatch: Dispatch, clicks: int) -> None:
+    hours_of(dispatch, (0, "open", "person", 4), (0, "click", "person", clicks))
+    response = page(dispatch)
+    found = re.findall(r'<rect class="(opens|clicks)" x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', text(response))
+    (opens_left, opens_width), (clicks_left, _) = ((float(x), float(width)) for _, x, width in found)
+    assert [name for name, _, _ in found] == ["opens", "clicks"]
+    assert clicks_left >= opens_left + opens_width > opens_left
+
+
+def test_a_single_click_beside_many_opens_is_seen(dispatch: Dispatch) -> None:
+    hours_of(dispatch, (0, "open", "person", 5000), (0, "click", "person", 1), (1, "open", "person", 1))
+    first, second = page(dispatch).context["results"]["picture"]["bars"]
+    assert (first.open_height, first.click_height, second.open_height, second.click_height) == (160, 2, 2, 0)
 
 
 def test_a_long_time_makes_longer_bars_and_loses_nothing(dispatch: Dispatch) -> None:

@@ -17,6 +17,7 @@ BARS = 72  # at most, of the picture
 STEPS = (1, 3, 6, 12, 24, 24 * 7)  # hours that one bar may stand for
 # The picture, in its own units.
 WIDTH, HEIGHT = 720, 160
+LOWEST = 2  # a single click beside a thousand opens is still seen
 
 TITLES = {"people": "People", "unknown": "Nobody can tell", "machines": "Machines", "all": "All"}
 
@@ -44,7 +45,8 @@ RULES = [(judged, [SENTENCES[reason] for reason in reasons]) for judged, reasons
 
 @dataclass(frozen=True)
 class Bar:
-    """Some hours in the picture and in the table beside it; `opens` and `clicks` are people's."""
+    """Some hours in the picture and in the table beside it; `opens` and `clicks` are people's, each a bar of `width`,
+    side by side: one before the other would hide it."""
 
     when: str
     opens: int
@@ -60,6 +62,11 @@ class Bar:
     def open_top(self) -> float:
         """Where the bar of opens begins."""
         return HEIGHT - self.open_height
+
+    @property
+    def click_left(self) -> float:
+        """Where the bar of clicks stands."""
+        return round(self.left + self.width, 2)
 
     @property
     def click_top(self) -> float:
@@ -136,9 +143,9 @@ def _picture(dispatch: Dispatch) -> dict[str, Any]:
                 all_opens=all_opens,
                 all_clicks=all_clicks,
                 left=round(index * width, 2),
-                width=round(width * 0.8, 2),
-                open_height=round(HEIGHT * opens / max(1, highest), 2),
-                click_height=round(HEIGHT * clicks / max(1, highest), 2),
+                width=round(width * 0.4, 2),
+                open_height=_height(opens, highest),
+                click_height=_height(clicks, highest),
             )
             for index, (opens, clicks, all_opens, all_clicks) in enumerate(sums)
         ],
@@ -147,6 +154,10 @@ def _picture(dispatch: Dispatch) -> dict[str, Any]:
         "width": WIDTH,
         "height": HEIGHT,
     }
+
+
+def _height(number: int, highest: int) -> float:
+    return max(LOWEST, round(HEIGHT * number / highest, 2)) if number else 0
 
 
 def _when(dispatch: Dispatch, at: dt.datetime, step: int) -> str:
