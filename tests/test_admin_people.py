@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import html
+import re
 from typing import Any
 
 import pytest
@@ -223,6 +225,57 @@ def test_a_suppression_is_added_by_address_and_found_by_it(staff: Client) -> Non
     assert ConsentRecord.objects.get().action == ConsentRecord.Action.SUPPRESSED
     answer = staff.get(reverse("admin:subscribers_suppression_changelist"), {"q": "VERA@readers.example"})
     assert len(answer.context["cl"].result_list) == 1
+
+
+def lifting_from(staff: Client, page: str) -> str:
+    """Where the first *Lift…* on `page` leads."""
+    found = re.search(r'href="([^"]+/delete/[^"]*)"', staff.get(page).text)
+    assert found
+    return html.unescape(found[1])
+
+
+def test_who_lifts_a_suppression_is_told_what_and_comes_back_to_their_page_of_the_list(staff: Client) -> None:
+    people = [make_subscriber(name=f"Vera {number}") for number in range(60)]
+    rows = [Suppression.objects.create(fingerprint=person.fingerprint, reason="manual") for person in people]
+    listed = f"{reverse('admin:subscribers_suppression_changelist')}?older={rows[5].pk}"
+    found = re.search(r'href="([^"]+/change/\?[^"]+)"', staff.get(listed).text)
+    assert found
+    lift = lifting_from(staff, html.unescape(found[1]))
+    asked = staff.get(lift)
+    assert "Delete" not in asked.text
+    assert asked.context["back"] == listed
+    answer: Any = staff.post(lift, {"post": "yes", "reason": "She wrote."})
+    assert answer.url == listed
+    said = [str(message) for message in staff.get(answer.url).context["messages"]]
+    assert said == ["Lifted for Vera 4: manual, the whole site."]
+
+
+def test_who_lifts_from_a_readers_page_comes_back_to_it(staff: Client) -> None:
+    person, newsletter = make_subscriber(name="Vera"), make_newsletter(name="Loom Weekly")
+    consent.suppress(person.fingerprint, reason=Suppression.Reason.COMPLAINT, source="test")
+    consent.suppress(person.fingerprint, reason=Suppression.Reason.MANUAL, newsletter=newsletter, source="test")
+    lift = lifting_from(staff, page_of(person))
+    answer = staff.post(lift, {"post": "yes", "reason": "She wrote."}, follow=True)
+    assert answer.redirect_chain == [(page_of(person), 302)]
+    assert [str(message) for message in answer.context["messages"]] == [
+        "Lifted for Vera: manual, Loom Weekly. Another suppression of this address still stands."
+    ]
+
+
+def test_an_address_that_no_reader_has_is_lifted_without_a_name(staff: Client) -> None:
+    row = Suppression.objects.create(fingerprint="f", reason="manual")
+    url = reverse("admin:subscribers_suppression_delete", args=[row.pk])
+    answer = staff.post(url, {"post": "yes", "reason": "By letter."}, follow=True)
+    said = [str(message) for message in answer.context["messages"]]
+    assert said == ["Lifted for an address that no reader has: manual, the whole site."]
+
+
+@pytest.mark.parametrize("reason", ["complaint", "erased"])
+def test_what_nobody_may_lift_has_no_button(staff: Client, reason: str) -> None:
+    row = Suppression.objects.create(fingerprint="f", reason=reason)
+    shown = staff.get(reverse("admin:subscribers_suppression_change", args=[row.pk]))
+    assert "Lift" not in shown.text
+    assert "/delete/" not in shown.text
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def standing(request: HttpRequest, person: Subscriber) -> dict[str, Any]:
     events = Bounce.objects.filter(subscriber=person).exclude(verdict="").select_related("newsletter").order_by("-pk")
     found = list(events[: SHOWN + 1]) if may_see else []
     return {
-        "suppressed": [_suppressed(row, may_lift=may_lift) for row in suppressions.order_by("pk")],
+        "suppressed": [_suppressed(row, person, may_lift=may_lift) for row in suppressions.order_by("pk")],
         "returned": [
             Returned(
                 event,
@@ -70,12 +70,13 @@ def standing(request: HttpRequest, person: Subscriber) -> dict[str, Any]:
     }
 
 
-def _suppressed(row: Suppression, *, may_lift: bool) -> Suppressed:
+def _suppressed(row: Suppression, person: Subscriber, *, may_lift: bool) -> Suppressed:
     reason = Reason(row.reason)
     liftable = may_lift and reason in consent.LIFTED_BY_OPERATORS
+    lift = reverse("admin:subscribers_suppression_delete", args=[row.pk])
     return Suppressed(
         words=WHY[reason],
         where=str(row.newsletter) if row.newsletter else "the whole site",
         row=row,
-        lift=reverse("admin:subscribers_suppression_delete", args=[row.pk]) if liftable else "",
+        lift=f"{lift}?reader={person.pk}" if liftable else "",
     )

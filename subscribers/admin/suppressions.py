@@ -6,14 +6,16 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
 from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 
-from newsletter.admin import base
+from newsletter.admin import acting, base
 from subscribers import addresses, consent
 from subscribers.admin import finding, footprints
-from subscribers.models import ConsentRecord, Suppression
+from subscribers.models import ConsentRecord, Subscriber, Suppression
 
 
 class SuppressionForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -49,6 +51,7 @@ class SuppressionAdmin(footprints.NamelessLog[Suppression], base.LargeModelAdmin
     nothing_yet = (
         "Addresses that are never written to stand here: because mail bounced, by a complaint, or by your word."
     )
+    change_form_outer_before_template = "admin/subscribers/lift.html"
     delete_confirmation_template = "admin/subscribers/delete.html"
 
     def get_search_results(
@@ -87,6 +90,18 @@ class SuppressionAdmin(footprints.NamelessLog[Suppression], base.LargeModelAdmin
             fingerprint=form.cleaned_data["address"], newsletter=obj.newsletter, reason=Suppression.Reason.MANUAL
         ).pk
 
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """The page of one, with a button that leads to lifting it; deleting is called so there."""
+        row = self.get_object(request, object_id)
+        buttons = []
+        if row and self.has_delete_permission(request, row):
+            lift = reverse("admin:subscribers_suppression_delete", args=[row.pk])
+            buttons.append(acting.Button("Lift…", self._keeping_the_list(request, lift), asks=True))
+        context = {**(extra_context or {}), "buttons": buttons, "show_delete": False}
+        return super().change_view(request, object_id, form_url, context)
+
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
@@ -95,7 +110,13 @@ class SuppressionAdmin(footprints.NamelessLog[Suppression], base.LargeModelAdmin
         if request.method == "POST" and not _reason(request):
             messages.error(request, "Nothing is lifted: say why mail may go to this address again.")
             return HttpResponseRedirect(request.get_full_path())
-        context = {"verb": "Lift", "reason_label": "Why may mail go to this address again?", "reason_length": longest}
+        context = {
+            "title": "Lift a suppression",
+            "verb": "Lift",
+            "reason_label": "Why may mail go to this address again?",
+            "reason_length": longest,
+            "back": self._back(request),
+        }
         return super().delete_view(request, object_id, {**(extra_context or {}), **context})
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
@@ -103,8 +124,38 @@ class SuppressionAdmin(footprints.NamelessLog[Suppression], base.LargeModelAdmin
         return ["Mail may go to this address again.", "Where it bounces again, it is suppressed again."], {}, set(), []
 
     def delete_model(self, request: HttpRequest, obj: Suppression) -> None:
-        """Lift it."""
-        consent.lift(obj, reason=_reason(request), source=footprints.source(request))
+        """Lift it, and say what was lifted for whom."""
+        if consent.lift(obj, reason=_reason(request), source=footprints.source(request)):
+            messages.success(request, self._lifted(request, obj))
+        else:
+            messages.info(request, "Somebody has lifted it already.")
+
+    def response_delete(self, request: HttpRequest, obj_display: str, obj_id: int) -> HttpResponse:
+        """Back to where they came from."""
+        return HttpResponseRedirect(self._back(request))
+
+    def _lifted(self, request: HttpRequest, row: Suppression) -> str:
+        person = Subscriber.objects.filter(fingerprint=row.fingerprint).first()
+        if person is None:
+            whom = "an address that no reader has"
+        else:
+            may_see = request.user.has_perm("subscribers.view_subscriber")
+            whom = str(person) if may_see else f"subscriber {person.pk}"
+        others = Suppression.objects.filter(fingerprint=row.fingerprint)
+        still = " Another suppression of this address still stands." if others.exists() else ""
+        return f"Lifted for {whom}: {row.get_reason_display().lower()}, {self.scope(row)}.{still}"
+
+    def _back(self, request: HttpRequest) -> str:
+        """The page they came from: the reader's that `?reader=` names, else the list, with its filters and its page."""
+        reader = request.GET.get("reader", "")
+        if reader.isascii() and reader.isdecimal() and len(reader) < 19:
+            return reverse("admin:subscribers_subscriber_change", args=[reader])
+        return self._keeping_the_list(request, reverse("admin:subscribers_suppression_changelist"))
+
+    def _keeping_the_list(self, request: HttpRequest, address: str) -> str:
+        """`address`, with what the list showed: its search and its page."""
+        filters = self.get_preserved_filters(request)
+        return add_preserved_filters({"preserved_filters": filters, "opts": self.opts}, address)
 
     @admin.display(description="scope")
     def scope(self, row: Suppression) -> str:
