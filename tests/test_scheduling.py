@@ -6,6 +6,8 @@ import datetime as dt
 import threading
 
 import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F
 from django.utils import timezone
@@ -109,6 +111,17 @@ def test_an_issue_is_scheduled_once() -> None:
     scheduling.schedule(issue, later())
     with pytest.raises(NotNow, match="is scheduled: unschedule it first"):
         scheduling.schedule(issue, later())
+
+
+def test_who_pauses_what_has_not_started_hears_how_its_schedule_is_taken_back() -> None:
+    dispatch = scheduling.schedule(make_issue(make_newsletter()), later())
+    with pytest.raises(CommandError, match=r"has not started.+`manage.py unschedule_issue`"):
+        call_command("pause_issue", str(dispatch.issue_id))
+    with pytest.raises(NotNow, match="“Unschedule” on its page"):
+        scheduling.pause(dispatch, "Wait.")
+    scheduling.unschedule(dispatch)
+    with pytest.raises(NotNow, match="Only a dispatch that is being sent"):
+        scheduling.pause(dispatch, "Wait.")
 
 
 def test_the_database_refuses_two_live_dispatches_of_an_issue() -> None:

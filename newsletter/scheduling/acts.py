@@ -156,7 +156,12 @@ def unschedule(dispatch: Dispatch) -> None:
 
 def pause(dispatch: Dispatch, reason: str) -> None:
     """PREPARING or SENDING -> PAUSED. No chunk is claimed afterwards; those in hand are finished. Raises NotNow."""
-    why = "Only a dispatch that is being sent can be paused."
+    why = (
+        "It has not started, so there is nothing to pause: take its schedule back, by `manage.py unschedule_issue` or"
+        " “Unschedule” on its page."
+        if dispatch.status == Status.SCHEDULED
+        else "Only a dispatch that is being sent can be paused."
+    )
     _move(dispatch, (Status.PREPARING, Status.SENDING), Status.PAUSED, why, pause_reason=reason)
 
 
