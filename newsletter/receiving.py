@@ -90,7 +90,9 @@ def receive(raw: bytes, recipient: str | None = None) -> Received:
     report = bounces.read(raw)
     said = _said_by_address([*filter(None, [recipient]), *report.sent_to])
     about = _about(said) or _about_returned(report)
-    to_leave = isinstance(said, tracking.ReaderToken) and (report.kind == Kind.REPLY or report.asks_to_leave)
+    to_leave = isinstance(said, tracking.ReaderToken) and (
+        report.kind in (Kind.REPLY, Kind.UNREADABLE) or report.asks_to_leave
+    )
     leaves = report.kind == Kind.UNSUBSCRIBE or to_leave
     if leaves:
         about = about or _about_link(report)

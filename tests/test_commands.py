@@ -255,6 +255,36 @@ def test_classify_bounces_answers_for_every_file_it_can_read(tmp_path: Path) -> 
     assert "There is no such mailbox." in run("classify_bounces", str(mail))
 
 
+def test_classify_bounces_says_of_what_is_no_mail_that_it_cannot_be_read_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    kinds = {
+        "empty": b"",
+        "blank": b"\n \n",
+        "rubbish": bytes(range(256)) * 40,
+        "text": b"The mill stands still.\n\nNobody answered.",
+        "table": b"name: Vera\nage: 7\n\nSomebody answered.",
+    }
+    for name, raw in kinds.items():
+        (tmp_path / name).write_bytes(raw)
+    words = {name: run("classify_bounces", name) for name in kinds}
+    for name in ("empty", "blank"):
+        assert "It cannot be read as a mail: it is empty." in words[name]
+    for name in ("rubbish", "text", "table"):
+        assert "It cannot be read as a mail: it names no sender" in words[name]
+    assert not [name for name, said in words.items() if "Somebody answered" in said]
+    told = json.loads(run("classify_bounces", "--json", *kinds))
+    assert told == dict.fromkeys(kinds, "not-a-bounce")
+    (tmp_path / "text").write_bytes(b"From: Vera <vera@readers.example>\nSubject: Re: Weekly\n\nThank you.")
+    assert "Somebody answered." in run("classify_bounces", "text")
+
+
+def test_classify_bounces_says_that_a_folder_is_empty(tmp_path: Path) -> None:
+    assert run("classify_bounces", str(tmp_path)).strip() == "There is no file to read."
+    assert json.loads(run("classify_bounces", "--json", str(tmp_path))) == {}
+
+
 def test_classify_bounces_looks_into_folders(tmp_path: Path) -> None:
     folder = tmp_path / "mails"
     (folder / "b").mkdir(parents=True)

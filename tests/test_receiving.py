@@ -239,6 +239,11 @@ def test_an_absence_note_in_answer_to_an_issue_about_leaving_unsubscribes_nobody
     assert status_of(mails[0]) == Subscription.Status.ACTIVE
 
 
+def test_whatever_comes_to_the_unsubscribe_address_unsubscribes_who_was_given_it(mails: list[Received]) -> None:
+    assert receiving.receive(b"\x00\xff", leave_address(mails[0])).done == Done.NOTED
+    assert status_of(mails[0]) == Subscription.Status.UNSUBSCRIBED
+
+
 def test_who_asks_to_leave_at_an_address_without_a_token_is_left_for_a_person(mails: list[Received]) -> None:
     received = receiving.receive(letter(BOUNCES))
     assert (received.kind, received.done, received.by_a_person) == (Kind.UNSUBSCRIBE, Done.LEFT, True)
@@ -251,8 +256,8 @@ def test_who_asks_to_leave_at_an_address_without_a_token_is_left_for_a_person(ma
         (letter(BOUNCES, "Out of office: Weekly", "Back on Monday.", Auto_Submitted="auto-replied"), Kind.AUTO_REPLY),
         (letter(BOUNCES, "A question", "Dear editors, may I quote you?"), Kind.REPLY),
         (letter(BOUNCES, "Warning: message delayed", "Will be retried.", From_="x"), Kind.NOTICE),
-        (b"", Kind.REPLY),
-        (b"\x00\xff\n\n\xfe", Kind.REPLY),
+        (b"", Kind.UNREADABLE),
+        (b"\x00\xff\n\n\xfe", Kind.UNREADABLE),
     ],
 )
 def test_what_says_nothing_of_a_reader_is_left_alone(raw: bytes, kind: Kind) -> None:

@@ -17,6 +17,8 @@ from newsletter.bounces.verdicts import Cause, Failure, Judgement, Kind, Report,
 _GRAVITY = (Verdict.HARD, Verdict.BLOCK, Verdict.SOFT)
 _OWN_HEADERS = ("message-id", "list-id", "list-unsubscribe", "feedback-id")
 _SENT_TO = ("delivered-to", "x-original-to", "envelope-to", "x-envelope-to", "to")
+# Of these every mail has some, whoever wrote it and whichever way it came.
+_OF_ANY_MAIL = frozenset({"from", "sender", "received", "return-path", "message-id"})
 # RFC 5965 section 7.3 (its drafts for "opt-out"): what a report is about when it is no complaint of a reader.
 _NO_COMPLAINT = {
     "not-spam": (Kind.NOTICE, "A reader says that the mail is not spam."),
@@ -229,6 +231,10 @@ def _answer(mail: Mail) -> dict[str, Any]:
         return {**_report(Kind.AUTO_REPLY, "An automatic answer: the mail arrived."), "asks_to_leave": leaves}
     if answers.is_daemon(mail):
         return _report(Kind.NOTICE, "A mail system's notice that names no failure.")
+    if not _OF_ANY_MAIL & mail.headers.keys():
+        is_empty = not any(part.text.strip() for part in mail.parts)
+        why = "it is empty" if is_empty else "it names no sender and no way it came"
+        return _report(Kind.UNREADABLE, f"It cannot be read as a mail: {why}.")
     return _report(Kind.REPLY, "Somebody answered.")
 
 

@@ -32,6 +32,7 @@ class Kind(StrEnum):
     AUTO_REPLY = "auto-reply"
     UNSUBSCRIBE = "unsubscribe"
     REPLY = "reply"
+    UNREADABLE = "unreadable"  # no mail at all
 
 
 class Cause(Enum):

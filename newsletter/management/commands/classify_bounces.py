@@ -32,7 +32,8 @@ class Command(commands.Command):
         answer = super().handle(*args, **options)
         if not self.unreadable:
             return answer
-        self.stdout.write(answer)
+        if answer:
+            self.stdout.write(answer)
         for sentence in self.unreadable:
             self.stderr.write(sentence)
         raise SystemExit(1)
@@ -50,7 +51,8 @@ class Command(commands.Command):
             (name, str(report.verdict), "" if report.kind == str(report.verdict) else str(report.kind), report.reason)
             for name, report in reports.items()
         ]
-        text = commands.table(("file", "verdict", "kind", "reason"), rows) if rows else ""
+        nothing = "" if self.unreadable else "There is no file to read."
+        text = commands.table(("file", "verdict", "kind", "reason"), rows) if rows else nothing
         return Answer(text=text, data={name: str(report.verdict) for name, report in reports.items()})
 
     def _files(self, name: str) -> Iterator[str]:
