@@ -34,8 +34,8 @@ def send(issue: Issue, address: str, profile: Profile) -> Outcome:
     must not be written to, rendering.RenderingError for an issue that cannot be rendered, ValueError for a sender that
     cannot send.
     """
-    if halt := Halt.objects.first():
-        raise ProofRefused(f"All sending is halted: {halt.reason}")
+    if halted := Halt.objects.in_words():
+        raise ProofRefused(f"All sending is halted: {halted}")
     parsed = _checked(issue, address)
     content = issue.content()
     content = replace(content, subject=f"{MARK} {content.subject or content.title}")

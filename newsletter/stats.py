@@ -115,8 +115,8 @@ def waits_for(dispatch: Dispatch) -> str:
     """Why `dispatch`, which is SENDING, does not go on now, in a sentence; "" where it does, or is not."""
     if dispatch.status != Dispatch.Status.SENDING:
         return ""
-    halt = Halt.objects.order_by("pk").first()
-    return f"All sending of this site is halted: {halt.reason}" if halt else warming.reason(dispatch)
+    halted = Halt.objects.in_words()
+    return f"All sending of this site is halted: {halted}" if halted else warming.reason(dispatch)
 
 
 def knowing_readers(dispatches: Iterable[int]) -> set[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import logging
 import re
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from django.utils import timezone
 from newsletter import deliveries, invariants, scheduling, sending, stats, tasks
 from newsletter.admin.dispatches import progress
 from newsletter.management.commands import send_issue
-from newsletter.models import Attempt, Batch, Delivery, Dispatch
+from newsletter.models import Attempt, Batch, Delivery, Dispatch, Halt
 from newsletter.settings import ENV
 from newsletter.transports import Outcome, Result
 from tests.making import make_dispatch, make_issue, make_newsletter, make_reader
@@ -53,6 +54,7 @@ def test_a_halted_site_claims_and_rings_nothing_until_the_halt_ends() -> None:
     assert scheduling.to_ring() == []
     batch, claimed = claim(dispatch)
     assert not claimed
+    call_command("halt_sending", "--reason", "Too many complaints.")
     call_command("halt_sending", "--end")
     assert len(deliveries.claim(batch, attempt=attempt_on(batch), limit=10)) == 2
     with pytest.raises(CommandError, match="Nothing is halted"):
@@ -249,17 +251,49 @@ def test_the_first_page_says_that_all_sending_is_halted() -> None:
     scheduling.halt("The relay was sold.")
     shown = text(signed_in("editor").get("/admin/"))
     assert "All sending is halted." in shown
-    assert "The relay was sold." in shown
+    assert f"The relay was sold (since {Halt.objects.get().since:%Y-%m-%d %H:%M} UTC)." in shown
+
+
+def test_who_halts_what_is_halted_hears_since_when_and_why_and_adds_a_reason(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def said(*words: str) -> str:
+        call_command("halt_sending", *words)
+        return capsys.readouterr().out
+
+    assert said("--reason", "The relay was sold.").startswith("Halted: ")
+    since = f"(since {Halt.objects.get().since:%Y-%m-%d %H:%M} UTC)"
+    again = f"Sending is halted already: The relay was sold {since}. Nothing has changed"
+    assert said().startswith(again)
+    assert said("--reason", "The relay was sold.").startswith(again)
+    added = said("--reason", "Too many complaints")
+    assert added.startswith(f"Sending was halted already: The relay was sold {since}. Your reason stands beside that")
+    data = json.loads(said("--json"))
+    assert [halt["reason"] for halt in data["reasons"]] == ["The relay was sold.", "Too many complaints"]
+    both = re.compile(r"The relay was sold \(since [^)]+\); Too many complaints \(since [^)]+\)\.")
+    make_newsletter()
+    shown = text(signed_in("editor").get("/admin/"))
+    assert shown.count("All sending is halted.") == 1
+    assert both.search(shown)
+    assert both.search(said("--end"))
+    assert not Halt.objects.exists()
+
+
+def test_a_halt_without_a_reason_says_that_somebody_did_it(capsys: pytest.CaptureFixture[str]) -> None:
+    call_command("halt_sending")
+    call_command("halt_sending")
+    assert "By hand (since " in capsys.readouterr().out
+    assert Halt.objects.count() == 1
 
 
 def test_whoever_watches_a_send_is_told_that_the_site_is_halted() -> None:
     dispatch = make_dispatch(make_newsletter(), readers=1)
     scheduling.halt("The relay was sold.")
-    assert stats.count(dispatch)["waits_for"] == "All sending of this site is halted: The relay was sold."
-    assert "halted: The relay was sold." in send_issue._line(
+    assert "All sending of this site is halted: The relay was sold (since " in stats.count(dispatch)["waits_for"]
+    assert "halted: The relay was sold (since " in send_issue._line(
         dispatch, send_issue._live(dispatch), stats.put_off(dispatch)
     )
-    assert "The relay was sold." in text(signed_in("editor").get(f"/admin/newsletter/dispatch/{dispatch.pk}/change/"))
+    assert "The relay was sold (" in text(signed_in("editor").get(f"/admin/newsletter/dispatch/{dispatch.pk}/change/"))
     scheduling.end_halt()
     assert stats.count(dispatch)["waits_for"] == ""
 

@@ -113,11 +113,11 @@ def fill(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 def _alarms() -> list[Alarm]:
     """That all sending is halted, or that of single messages, each dispatch whose sums or accepts do not hold and of
     which nobody has taken note, that bounces cannot be read, and what came back and is not written down."""
-    halted = [Alarm("All sending is halted.", halt.reason) for halt in Halt.objects.order_by("pk")]
+    halted = Halt.objects.in_words()
     broken = _dispatches().filter(breached=True, pk__in=Breach.objects.new().values("dispatch")).order_by("-pk")
     mailbox, kept_back = fetching.current(), scheduling.kept_back()
     return [
-        *halted,
+        *([Alarm("All sending is halted.", halted)] if halted else []),
         *([Alarm("Confirmations and other single messages do not go out.", kept_back)] if kept_back else []),
         *(
             Alarm(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import ClassVar, Self
 
 from django.db import models
@@ -193,11 +193,25 @@ class Batch(models.Model):
         return f"Batch {self.number} of dispatch {self.dispatch_id}"
 
 
+class HaltQuerySet(models.QuerySet["Halt"]):
+    def in_words(self) -> str:
+        """`The relay was sold (since 2026-11-02 12:00 UTC).`, each reason in the order in which they came; "" where
+        nothing is halted."""
+        found = [
+            f"{halt.reason.rstrip('. ')} (since {halt.since.astimezone(UTC):%Y-%m-%d %H:%M} UTC)"
+            for halt in self.order_by("pk")
+        ]
+        return f"{'; '.join(found)}." if found else ""
+
+
 class Halt(models.Model):
-    """The switch that stops all sending of this site: while a row stands here, nothing is claimed."""
+    """The switch that stops all sending of this site: while a row stands here, nothing is claimed. A row for each
+    reason."""
 
     reason = models.CharField(max_length=200)
     since = models.DateTimeField(db_default=Now(), editable=False)
+
+    objects = HaltQuerySet.as_manager()
 
     def __str__(self) -> str:
         return f"Halted: {self.reason}"

@@ -260,11 +260,15 @@ def _move(dispatch: Dispatch, allowed: Iterable[str], to: str, why_not: str, **f
     dispatch.refresh_from_db()
 
 
-def halt(reason: str) -> None:
-    """Stop all sending of this site: from now on no chunk is claimed anywhere. Chunks in hand are finished."""
+def halt(reason: str) -> bool:
+    """Stop all sending of this site: from now on no chunk is claimed anywhere. Chunks in hand are finished. Where it is
+    halted, the reason stands beside those there are; False where it is one of them."""
+    if Halt.objects.filter(reason=reason).exists():
+        return False
     Halt.objects.create(reason=reason)
+    return True
 
 
 def end_halt() -> bool:
-    """Let sending go on; False where nothing was halted."""
+    """Let sending go on, for whatever reasons it was halted; False where it was not."""
     return bool(Halt.objects.all().delete()[0])

@@ -4,6 +4,9 @@ from django.core.management.base import CommandError, CommandParser
 
 from newsletter import commands, scheduling
 from newsletter.commands import Answer
+from newsletter.models import Halt
+
+ENDS = "`manage.py halt_sending --end` ends it"
 
 
 class Command(commands.Command):
@@ -14,16 +17,23 @@ class Command(commands.Command):
     def add_arguments(self, parser: CommandParser) -> None:
         """A reason to stop, or the end of it."""
         way = parser.add_mutually_exclusive_group()
-        way.add_argument("--reason", default="By hand.", help="Why, for whoever finds it halted.")
+        way.add_argument("--reason", help="Why, for whoever finds it halted; another one stands beside it.")
         way.add_argument("--end", action="store_true", help="Let sending go on.")
 
     def run(self, options: commands.Options) -> Answer:
         """Halt, or end the halt; refuses to end what is not halted."""
-        if not options["end"]:
-            scheduling.halt(options["reason"][:200])
-            return Answer(
-                "Halted: no chunk is claimed any more; `manage.py halt_sending --end` ends it.", {"halted": True}
-            )
-        if not scheduling.end_halt():
-            raise CommandError("Nothing is halted.")
-        return Answer("Sending goes on.", {"halted": False})
+        before = Halt.objects.in_words()
+        if options["end"]:
+            if not scheduling.end_halt():
+                raise CommandError("Nothing is halted.")
+            return Answer(f"Sending goes on. It was halted: {before}", {"halted": False})
+        reason = options["reason"] or ("" if before else "By hand.")
+        added = bool(reason) and scheduling.halt(reason[:200])
+        if not before:
+            text = f"Halted: no chunk is claimed any more; {ENDS}."
+        elif added:
+            text = f"Sending was halted already: {before} Your reason stands beside that now; {ENDS}, for all reasons."
+        else:
+            text = f"Sending is halted already: {before} Nothing has changed; {ENDS}."
+        reasons = [{"reason": halt.reason, "since": halt.since.isoformat()} for halt in Halt.objects.order_by("pk")]
+        return Answer(text, {"halted": True, "reasons": reasons})
