@@ -42,13 +42,13 @@ $(READY): requirements-dev.lock
 demo: setup ## Start everything and send an issue to the demo's readers; DEMO_PORT sets the port
 	@$(BIN)/python manage.py demo
 
-test: check test-sqlite test-postgres ## The checks, then the whole suite on SQLite and on PostgreSQL
+test: check test-sqlite test-postgres ## The checks, the whole suite on SQLite, and what stands on the database on PostgreSQL
 
 test-sqlite: setup ## The suite on SQLite, with a real Redis
 	$(PYTEST) --database=sqlite
 
-test-postgres: setup ## The suite on PostgreSQL, with a real Redis
-	$(PYTEST) --database=postgres -m "not looks"
+test-postgres: setup ## What stands on the database, on PostgreSQL, with a real Redis
+	$(PYTEST) --database=postgres -m "database and not looks"
 
 chaos: setup ## Break everything sending stands on: 10,000 readers, 100 kills; CHAOS_JSON names a file for the cases
 	@$(BIN)/python -m bench.chaos

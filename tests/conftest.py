@@ -55,6 +55,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Start the servers, once, and point Django at them before its settings are read."""
+    # Whoever is started in the background ignores these, and so would all that a test starts and asks to stop.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if not hasattr(config, "workerinput"):
         config.stash[servers_key] = []
         try:
@@ -67,6 +70,14 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--database") == "sqlite":
         # A file, where Django would keep a test database in memory: the programs that tests start share it.
         default.setdefault("TEST", {})["NAME"] = f"{os.environ[FOLDER]}/test.sqlite3"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what stands on the database, so that all else need not run on each."""
+    for item in items:
+        wanted = set(getattr(item, "fixturenames", ()))
+        if wanted & {"db", "transactional_db", "django_db_setup"} or item.get_closest_marker("django_db"):
+            item.add_marker("database")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -39,7 +39,7 @@ def test_axe_finds_nothing_grave_on_any_page_of_the_admin(start: Start, chromium
             is_themed = watched.page.locator("html[x-data]").count() > 0  # a mail in its frame is not
             assert watched.page.locator("html.dark").count() == (is_themed and scheme == "dark"), path
             assert " object at 0x" not in watched.page.content(), path
-            for width in WIDTHS:
+            for width in WIDTHS if scheme == "light" else ("desktop",):  # by night only the colours are others
                 watched.show_at(width=width, scheme=scheme)
                 found |= {f"{path} {width} {line}" for line in watched.violations(GRAVE) if not of_django(line)}
                 if watched.overflow() > 0:

@@ -144,7 +144,7 @@ def test_servers_end_with_whoever_started_them(tmp_path: Path, number: signal.Si
     pids = [int(pid) for pid in starter.stdout.readline().split()]
     assert len(pids) == 2
     starter.send_signal(number)
-    starter.wait()
+    starter.wait(30)
     starter.stdout.close()
     until(lambda: not any(_runs(pid) for pid in pids), "the servers are gone")
 
