@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import sys
 from typing import Any
@@ -11,6 +12,7 @@ from django.contrib.auth.models import Group, User
 from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
+from django.utils import formats, timezone
 from playwright.sync_api import expect
 
 from newsletter.hooks import occurring, turns
@@ -23,6 +25,7 @@ from tests.test_browser import PASSWORD, sign_in
 
 pytestmark = pytest.mark.django_db
 
+LONG_AGO = dt.datetime(2026, 1, 2, 3, 4, tzinfo=dt.UTC)
 FORM = {
     "name": "CRM",
     "url": "https://8.8.8.8/hook",
@@ -115,6 +118,55 @@ def test_one_call_is_sent_again_by_its_button(admin_client: Client) -> None:
     assert "Send again" in admin_client.get(page_of(call)).text
     admin_client.post(page_of(call, "again"))
     assert Call.objects.get().status == Call.Status.WAITING
+
+
+def answered_call(**fields: Any) -> Call:
+    """A call that was made once and given up."""
+    call = occurring.try_out(make_hook())
+    said = {"status": "given_up", "number": 8, "tries": 8, "tried_at": LONG_AGO, "status_code": 500, "answer": "No."}
+    Call.objects.filter(pk=call.pk).update(**{**said, **fields})
+    call.refresh_from_db()
+    return call
+
+
+def test_a_call_that_is_sent_again_says_that_it_waits_and_shows_the_last_answer_as_such(admin_client: Client) -> None:
+    call = answered_call()
+    assert "What was answered" in admin_client.get(page_of(call)).text
+    shown = words(admin_client.post(page_of(call, "again"), follow=True))
+    since = Call.objects.get().due_at
+    assert f"It waits to be sent again since {formats.date_format(since, 'DATETIME_FORMAT')}." in shown
+    assert "It goes out as soon as it is its turn. This page looks again by itself." in shown
+    assert "The last answer" in shown
+    assert "What was answered" not in shown
+
+
+def test_a_call_that_waits_says_when_the_next_try_is(admin_client: Client) -> None:
+    call = answered_call(status="waiting", tries=0, due_at=LONG_AGO)
+    rests = timezone.now() + dt.timedelta(hours=3)
+    Hook.objects.update(rests_until=rests)
+    assert f"The next try is on {formats.date_format(rests, 'DATETIME_FORMAT')}." in words(
+        admin_client.get(page_of(call))
+    )
+    later = rests + dt.timedelta(hours=3)
+    Call.objects.update(tries=2, due_at=later)
+    assert f"Tried 2 times of 8. The next try is on {formats.date_format(later, 'DATETIME_FORMAT')}." in words(
+        admin_client.get(page_of(call))
+    )
+    Hook.objects.update(enabled=False)
+    assert "It goes out when the webhook is enabled again." in words(admin_client.get(page_of(call)))
+
+
+@pytest.mark.parametrize(("number", "shown"), [(1, False), (2, True)])
+def test_while_a_call_is_made_only_an_answer_that_came_is_shown(
+    admin_client: Client, number: int, *, shown: bool
+) -> None:
+    page = words(admin_client.get(page_of(answered_call(status="calling", tries=1, number=number))))
+    assert "It is being sent since" in page
+    assert ("The last answer" in page) is shown
+
+
+def words(response: Any) -> str:
+    return " ".join(response.text.split())
 
 
 def test_a_new_secret_is_made_by_its_button(admin_client: Client) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from typing import Any
 
@@ -85,6 +86,8 @@ class CallAdmin(base.LargeModelAdmin[Call]):
             "original": call,
             "call": call,
             "kind": _badge(call),
+            "next_try": _next_try(call),
+            "answered": call.number > (1 if call.status == Status.CALLING else 0),
             "moving": call.status == Status.CALLING or (call.status == Status.WAITING and not call.tries),
             "message_id": payload.message_id(call.occurrence),
             "body": json.dumps(json.loads(payload.body(call.occurrence)), ensure_ascii=False, indent=2),
@@ -103,6 +106,12 @@ class CallAdmin(base.LargeModelAdmin[Call]):
 
 def _rows() -> QuerySet[Call]:
     return Call.objects.select_related("hook", "occurrence__newsletter", "occurrence__subscriber")
+
+
+def _next_try(call: Call) -> dt.datetime | None:
+    """When a call that waits is tried, or None where it is by its turn alone: a hook that fails rests."""
+    later = max(call.due_at, call.hook.rests_until or call.due_at)
+    return later if later > dt.datetime.now(dt.UTC) else None
 
 
 def _badge(call: Call) -> str:
