@@ -116,6 +116,13 @@ def test_a_browser_that_is_seldom_seen_is_a_persons(agent: str) -> None:
     assert judge(hit(CLICK, 900, "/1", agent=agent)).judged == PERSON
 
 
+def test_a_click_with_a_token_that_is_none_of_ours_is_never_a_persons() -> None:
+    made_up = hit(CLICK, 900, delivery=None, forged=True)
+    assert reasons_of(made_up) == (UNKNOWN, (Reason.FORGED,))
+    assert reasons_of(replace(made_up, method="HEAD")) == (MACHINE, (Reason.METHOD, Reason.FORGED))
+    assert judged([made_up, replace(made_up, forged=False)]) == [UNKNOWN, PERSON]
+
+
 def test_a_click_by_what_is_no_known_browser_is_left_open() -> None:
     assert reasons_of(hit(CLICK, 900, "/1", agent="Lamp 3.1")) == (UNKNOWN, (Reason.NO_BROWSER,))
 

@@ -16,7 +16,7 @@ from django.test import Client
 from django.urls import URLPattern, get_resolver
 from django.utils import timezone
 
-from newsletter import scheduling, slugs, theming, tracking
+from newsletter import events, scheduling, slugs, stats, theming, tracking
 from newsletter.content import ThemeContent
 from newsletter.events import Kind
 from newsletter.models import Delivery, Event, Issue, Newsletter, StandingSection, Theme
@@ -167,6 +167,24 @@ def test_a_click_without_a_good_delivery_token_is_recorded_anonymously(browser: 
     take_in()
     event = Event.objects.get()
     assert (event.dispatch, event.delivery) == (delivery.dispatch, None)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("end", ["forged", "{token}.", "{other}"])
+def test_made_up_tokens_add_nothing_to_the_clicks_of_people(browser: Client, end: str) -> None:
+    delivery = make_delivery()
+    token = tracking.delivery_token(delivery.pk)
+    link = path_of(tracking.click_url(delivery.dispatch_id, URL))
+    for _ in range(3):
+        assert browser.get(f"{link}/{end.format(token=token, other=token[:-1])}").status_code == 302
+    take_in()
+    assert set(Event.objects.values_list("judged", "reasons")) == {("unknown", "forged")}
+    assert events.judge_late() == events.judge_stored(delivery.dispatch_id) == 0
+    clicks = stats.engagement(delivery.dispatch)["clicks"]
+    assert [clicks[name]["hits"] for name in ("people", "unknown", "all")] == [0, 3, 3]
+    browser.get(f"{link}/{token}")
+    take_in()
+    assert Event.objects.filter(delivery=delivery).exclude(reasons="forged").exists()
 
 
 def test_a_click_leads_on_without_the_database(browser: Client, database_down: None) -> None:

@@ -213,7 +213,10 @@ def _read(rows: QuerySet[Event]) -> Iterator[_Hit]:
         profile,
     ) in found:
         domain = (key or "").rpartition("@")[2]
-        facts = Facts(kind, at, method, agent, network, prefetch, since, url, delivery, domain, links.get(profile, 0))
+        forged = Reason.FORGED in reasons.split(",")  # of the token nothing else is left
+        facts = Facts(
+            kind, at, method, agent, network, prefetch, since, url, delivery, domain, links.get(profile, 0), forged
+        )
         yield _Hit(pk, dispatch, delivery, judged, reasons, facts)
 
 

@@ -46,9 +46,10 @@ def entry_of(
     url: str = "",
     subscriber_id: int | None = None,
     newsletter_id: int | None = None,
+    forged: bool = False,
 ) -> dict[str, Any]:
     """A hit that came just now, for `intake.put` and `write_hits`; what is empty is left out. `hit` is None for what
-    came otherwise than by a request."""
+    came otherwise than by a request; `forged`: its token was none of ours."""
     entry: dict[str, Any] = {
         "key": new_key(),
         "kind": kind.value,
@@ -58,6 +59,7 @@ def entry_of(
         "url": url,
         "subscriber": subscriber_id,
         "newsletter": newsletter_id,
+        "forged": forged,
     }
     if hit:
         entry |= {"method": hit.method, "agent": hit.agent, "prefetch": hit.prefetch, "private": hit.private}
@@ -154,6 +156,7 @@ def _row(entry: dict[str, Any], mail: _Mail | None) -> storing.Row | None:
         network=entry.get("network", "") if subscriber else "",
         prefetch=bool(entry.get("prefetch")),
         since_sent=(at - sent_at).total_seconds() if sent_at else None,
+        reasons=judging.Reason.FORGED.value if entry.get("forged") else "",  # for whoever judges it
     )
 
 
@@ -165,7 +168,7 @@ def _judged(rows: Sequence[storing.Row]) -> list[storing.Row]:
         [
             judging.Facts(
                 row.kind, row.at, row.method, row.agent, row.network, row.prefetch, row.since_sent, row.url,
-                row.delivery_id,
+                row.delivery_id, forged=row.reasons == judging.Reason.FORGED,
             )
             for row in hits
         ]

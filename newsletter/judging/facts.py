@@ -40,6 +40,7 @@ class Facts:
     known), `network` a /24 or /48 ("": not known), `url` where a click led. `delivery` says whose mail it was by
     anything that can be compared (None for anonymous tracking: such a hit belongs to no mail), `domain` that of the
     reader's address ("": not known), `links` how many different links the mail has (0: not known).
+    `forged`: its link came with a token that is none of ours.
     """
 
     kind: str
@@ -53,3 +54,4 @@ class Facts:
     delivery: int | str | None = None
     domain: str = ""
     links: int = 0
+    forged: bool = False

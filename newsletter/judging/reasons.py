@@ -28,6 +28,7 @@ class Reason(StrEnum):
     ONE_LINK = "one-link"
     QUICK = "quick"
     NO_BROWSER = "no-browser"
+    FORGED = "forged"
 
 
 SENTENCES = {
@@ -50,6 +51,7 @@ SENTENCES = {
     Reason.ONE_LINK: "The mail has a single link, so that a scanner's click soon after delivery looks like a person's.",
     Reason.QUICK: "Several links were followed faster than a hand moves.",
     Reason.NO_BROWSER: "The program is no browser that is known.",
+    Reason.FORGED: "The part of the link that says whose mail it stood in was damaged or made up.",
 }
 
 

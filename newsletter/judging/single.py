@@ -15,8 +15,11 @@ SCANS_WITHIN = 600.0  # seconds after delivery
 def judge(hit: Facts) -> Judgement:
     """Who made `hit`, by its request alone. Reasons that speak for a machine are all named."""
     machine = tuple(_machine(hit))
+    forged = (Reason.FORGED,) if hit.forged else ()
     if machine:
-        return Judgement(Judged.MACHINE, machine)
+        return Judgement(Judged.MACHINE, (*machine, *forged))
+    if forged:  # a person whose mail program damaged the link, or somebody who makes up clicks
+        return Judgement(Judged.UNKNOWN, forged)
     if hit.kind == OPEN:
         return Judgement(Judged.PERSON, (Reason.PROXY if agents.is_proxy(hit.agent) else Reason.PLAIN,))
     if not agents.is_browser(hit.agent):

@@ -74,7 +74,8 @@ def click(request: HttpRequest, static: str, token: str = "") -> HttpResponse:
             delivery_id = tracking.read_delivery_token(token)
         except tracking.BadToken:
             logger.info("A click on dispatch %s came with a damaged delivery token", dispatch_id)
-    _note(request, events.Kind.CLICK, delivery_id=delivery_id, dispatch_id=dispatch_id, url=url)
+    forged = bool(token) and delivery_id is None
+    _note(request, events.Kind.CLICK, delivery_id=delivery_id, dispatch_id=dispatch_id, url=url, forged=forged)
     response = HttpResponse(status=302)
     response["Location"] = _location(url)
     response["Cache-Control"] = "no-store"

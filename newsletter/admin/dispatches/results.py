@@ -38,7 +38,7 @@ _SPEAKS_FOR = {
         Reason.NO_AGENT,
         Reason.BARE_AGENT,
     ),
-    Judged.UNKNOWN: (Reason.ONE_LINK, Reason.QUICK, Reason.CROWD, Reason.BESIDE, Reason.NO_BROWSER),
+    Judged.UNKNOWN: (Reason.ONE_LINK, Reason.QUICK, Reason.CROWD, Reason.BESIDE, Reason.NO_BROWSER, Reason.FORGED),
 }
 RULES = [(judged, [SENTENCES[reason] for reason in reasons]) for judged, reasons in _SPEAKS_FOR.items()]
 
