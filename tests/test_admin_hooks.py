@@ -134,7 +134,7 @@ def test_a_call_that_is_sent_again_says_that_it_waits_and_shows_the_last_answer_
     assert "What was answered" in admin_client.get(page_of(call)).text
     shown = words(admin_client.post(page_of(call, "again"), follow=True))
     since = Call.objects.get().due_at
-    assert f"It waits to be sent again since {formats.date_format(since, 'DATETIME_FORMAT')}." in shown
+    assert f"It has waited to be sent again since {formats.date_format(since, 'DATETIME_FORMAT')}." in shown
     assert "It goes out as soon as it is its turn. This page looks again by itself." in shown
     assert "The last answer" in shown
     assert "What was answered" not in shown
@@ -161,7 +161,7 @@ def test_while_a_call_is_made_only_an_answer_that_came_is_shown(
     admin_client: Client, number: int, *, shown: bool
 ) -> None:
     page = words(admin_client.get(page_of(answered_call(status="calling", tries=1, number=number))))
-    assert "It is being sent since" in page
+    assert "It has been on its way since" in page
     assert ("The last answer" in page) is shown
 
 
