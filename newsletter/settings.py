@@ -232,6 +232,8 @@ ADDRESS_HASH_KEY = ENV.address_hash_key.get_secret_value() or _kept_key("address
 DEBUG = ENV.debug
 SITE_URL = ENV.site_url
 BOUNCE_ADDRESS = ENV.bounce_address
+REDIS_URL = ENV.redis_url
+BEHIND_PROXY, PUBLIC_PROXIES = ENV.behind_proxy, ENV.public_proxies
 INTAKE_DIR = ENV.data_dir / "intake"  # what came back, in files, where there is no Redis or it is away
 ALLOWED_HOSTS = sorted({_site.hostname or "", "localhost", "127.0.0.1", "[::1]"})
 CSRF_TRUSTED_ORIGINS = [f"{_site.scheme}://{_site.netloc}"]
@@ -249,11 +251,14 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "anymail",
 ]
-MIDDLEWARE = [
+# What sets headers on every answer, whatever gave it.
+HEADER_MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "newsletter.security.SecurityHeaders",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "newsletter.views.hits.Shortcut",
+]
+MIDDLEWARE = [
+    *HEADER_MIDDLEWARE,
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -358,7 +363,7 @@ STORAGES = {
 }
 
 # Celery rings the bell and the rows are the queue (newsletter.tasks), so its own settings only keep it honest.
-CELERY_BROKER_URL = ENV.redis_url
+CELERY_BROKER_URL = REDIS_URL
 # Batches rung at once may be thousands: what looks at the rows, and what starts an issue, does not queue behind them.
 # Webhooks wait for other people's servers, and what readers' mail brings back comes in thousands: workers of their own
 # may serve them. One that is told nothing takes from all queues in turn.

@@ -232,7 +232,7 @@ def test_forwarded_for_is_not_believed_without_a_proxy() -> None:
     ],
 )
 def test_behind_a_proxy_the_last_public_hop_counts(settings: Settings, forwarded: str, network: str) -> None:
-    settings.ENV = settings.ENV.model_copy(update={"behind_proxy": True})
+    settings.BEHIND_PROXY = True
     assert hit_of(REMOTE_ADDR="127.0.0.1", HTTP_X_FORWARDED_FOR=forwarded).network == network
 
 
@@ -247,7 +247,7 @@ def test_behind_a_proxy_the_last_public_hop_counts(settings: Settings, forwarded
     ],
 )
 def test_behind_a_cdn_the_hop_before_it_counts(settings: Settings, forwarded: str, network: str) -> None:
-    settings.ENV = settings.ENV.model_copy(update={"behind_proxy": True, "public_proxies": 1})
+    settings.BEHIND_PROXY, settings.PUBLIC_PROXIES = True, 1
     assert hit_of(REMOTE_ADDR="127.0.0.1", HTTP_X_FORWARDED_FOR=forwarded).network == network
 
 

@@ -41,13 +41,13 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def with_redis(settings: Settings, redis_url: str) -> redis.Redis:
-    settings.ENV = settings.ENV.model_copy(update={"redis_url": redis_url})
+    settings.REDIS_URL = redis_url
     return redis.Redis.from_url(redis_url)
 
 
 @pytest.fixture
 def without_redis(settings: Settings) -> None:
-    settings.ENV = settings.ENV.model_copy(update={"redis_url": ""})
+    settings.REDIS_URL = ""
 
 
 @pytest.fixture(params=["stream", "spool"])
@@ -60,7 +60,7 @@ def place(request: pytest.FixtureRequest) -> str:
 def away(settings: Settings) -> None:
     """From now on Redis is not there."""
     url = f"redis://127.0.0.1:{services.free_port()}/0"
-    settings.ENV = settings.ENV.model_copy(update={"redis_url": url})
+    settings.REDIS_URL = url
 
 
 def drained(channel: Channel = Channel.HIT, **options: float) -> list[Entry]:
@@ -300,11 +300,11 @@ def test_many_write_while_many_drain_and_each_entry_is_written_once(monkeypatch:
 def test_without_an_answer_from_redis_entries_go_to_files_and_back_when_it_answers(
     settings: Settings, with_redis: redis.Redis
 ) -> None:
-    there = settings.ENV
+    there = settings.REDIS_URL
     away(settings)
     intake.put(Channel.HIT, [{"n": 1}])
     assert len(list(folder().iterdir())) == 1
-    settings.ENV = there
+    settings.REDIS_URL = there
     intake.put(Channel.HIT, [{"n": 2}])  # Redis is left in peace for a moment
     assert with_redis.keys() == []
     put = [1, 2]
@@ -323,10 +323,10 @@ def test_without_an_answer_from_redis_entries_go_to_files_and_back_when_it_answe
 
 
 def test_looking_finds_out_too_that_redis_answers_again(settings: Settings, with_redis: redis.Redis) -> None:
-    there = settings.ENV
+    there = settings.REDIS_URL
     away(settings)
     intake.put(Channel.HIT, [{"n": 1}])
-    settings.ENV = there
+    settings.REDIS_URL = there
 
     def answers() -> bool:
         return any(backlog.place == "Redis" for backlog in intake.look())
@@ -401,7 +401,7 @@ def test_entries_that_were_deleted_in_somebodys_hands_keep_nobody_from_the_other
         threading.Thread(target=old.serve_forever, daemon=True).start()
         netloc = f"{user}@127.0.0.1:{old.server_address[1]}".removeprefix("@")
         url = server._replace(netloc=netloc).geturl()
-        settings.ENV = settings.ENV.model_copy(update={"redis_url": url})
+        settings.REDIS_URL = url
         try:
             intake.put(Channel.HIT, [{"n": 1}])
             assert numbers(drained()) == [1]
@@ -476,7 +476,7 @@ def test_what_a_killed_taker_held_is_given_to_the_next(
     assert program.stdout
     assert program.stdout.readline() == b"taken\n"
     settings.INTAKE_DIR = tmp_path / "intake"
-    settings.ENV = settings.ENV.model_copy(update={"redis_url": url})
+    settings.REDIS_URL = url
     assert drained() == []
     program.kill()
     program.wait()
@@ -493,10 +493,10 @@ def test_an_entry_in_a_file_is_one_line_of_json() -> None:
 def test_a_machines_files_are_moved_to_where_workers_of_all_machines_look(
     settings: Settings, with_redis: redis.Redis, tmp_path: Path
 ) -> None:
-    there = settings.ENV
+    there = settings.REDIS_URL
     away(settings)
     intake.put(Channel.HIT, [{"n": 1}])
-    settings.ENV = there
+    settings.REDIS_URL = there
     assert intake.forward() == 1
     settings.INTAKE_DIR = tmp_path / "another machine"
     assert numbers(drained()) == [1]

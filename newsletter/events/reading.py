@@ -57,14 +57,16 @@ def _network(request: HttpRequest) -> str:
     further left are the sender's own words, those further right our own machines.
     """
     peer = _address(request.META.get("REMOTE_ADDR", ""))
-    if settings.ENV.behind_proxy:
+    if settings.BEHIND_PROXY:
         hops = [_address(hop) for hop in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")]
         known = [hop for hop in reversed(hops) if hop is not None]
         public = [hop for hop in known if not hop.is_private]
-        peer = next(iter(public[settings.ENV.public_proxies :] or public[-1:] or known), peer)
+        peer = next(iter(public[settings.PUBLIC_PROXIES :] or public[-1:] or known), peer)
     if peer is None:
         return ""
-    return str(ipaddress.ip_network((peer.packed, NETWORK_BITS[peer.version]), strict=False))
+    bits = NETWORK_BITS[peer.version]
+    rest = peer.max_prefixlen - bits
+    return f"{type(peer)(int(peer) >> rest << rest)}/{bits}"
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
-import secrets
+import os
 import threading
 import time
 import uuid
@@ -56,6 +56,7 @@ NOT_THE_ENTRY = (InterfaceError, OperationalError, ProgrammingError, InternalErr
 
 OLD = 300.0  # seconds after which what waits is worth a word: a worker writes it down within seconds
 
+_as_json = json.JSONEncoder(separators=(",", ":")).encode
 # Whether files may wait that Redis can have now; so it is at first, after a restart.
 _spooled = threading.Event()
 _spooled.set()
@@ -67,8 +68,9 @@ class NotKept(Exception):
 
 def new_key() -> str:
     """A new UUID of version 7 (RFC 9562): those of one time stand together in the index that keeps them unique."""
-    number = time.time_ns() // 1_000_000 << 80 | 0x7 << 76 | 0x2 << 62
-    return str(uuid.UUID(int=number | secrets.randbits(12) << 64 | secrets.randbits(62)))
+    random = int.from_bytes(os.urandom(10), "big")
+    number = time.time_ns() // 1_000_000 << 80 | random & ~(0xF << 76 | 0x3 << 62)
+    return str(uuid.UUID(int=number | 0x7 << 76 | 0x2 << 62))
 
 
 def put(channel: Channel, entries: Sequence[Entry]) -> None:
@@ -202,7 +204,7 @@ def forget(channel: Channel, age: dt.timedelta) -> int:
 def _line(entry: Entry) -> bytes:
     if "key" not in entry:
         entry = {"key": new_key(), **entry}
-    return json.dumps(entry, separators=(",", ":")).encode("ascii")
+    return _as_json(entry).encode("ascii")
 
 
 def _in_stream(channel: Channel) -> int:

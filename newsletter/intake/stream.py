@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, cast
 
 import redis
@@ -20,6 +20,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from newsletter.intake.batch import Backlog, Batch, Channel
+from newsletter.intake.together import Together, Unsaid
 
 PREFIX = "masthead-intake"
 # One name for all who take: what matters is how long an entry has been in somebody's hands, not whose they are.
@@ -44,21 +45,19 @@ class Away(Exception):
 
 def named() -> bool:
     """Whether there is a Redis at all."""
-    return bool(settings.ENV.redis_url)
+    return bool(settings.REDIS_URL)
 
 
 def put(channel: Channel, lines: Sequence[bytes], *, patiently: bool = False) -> None:
     """Append `lines` in one round trip; `patiently` where nobody waits. Raises Away where it is not known that they are
     all kept."""
-    client = _patient_client() if patiently else _quick_client()
-    with _resting_on_failure(client):
-        if len(lines) == 1:
-            client.xadd(_key(channel), {ENTRY: lines[0]})
-        else:
-            with client.pipeline(transaction=False) as pipeline:
-                for line in lines:
-                    pipeline.xadd(_key(channel), {ENTRY: line})
-                pipeline.execute()
+    if patiently:
+        _append(_patient_client(), channel, lines)
+        return
+    try:
+        _appending(channel)(lines)
+    except Unsaid as error:
+        raise Away(str(error)) from error
 
 
 def take(channel: Channel, limit: int) -> Batch | None:
@@ -119,6 +118,19 @@ def forget(channel: Channel, before: float) -> int:
         raise Away(str(error)) from error
 
 
+def _append(client: redis.Redis, channel: Channel, lines: Sequence[bytes]) -> None:
+    with _resting_on_failure(client), client.pipeline(transaction=False) as pipeline:
+        for line in lines:
+            pipeline.xadd(_key(channel), {ENTRY: line})
+        pipeline.execute()
+
+
+@cache
+def _appending(channel: Channel) -> Together:
+    """Answers that are due at the same time share a round trip."""
+    return Together(lambda lines: _append(_quick_client(), channel, lines))
+
+
 def _key(channel: Channel) -> str:
     return f"{PREFIX}:{channel}"
 
@@ -138,13 +150,13 @@ def _quick_client() -> redis.Redis:
             raise Away("Redis did not answer a moment ago.")
         if _rests_until:
             _rests_until = now + REST
-    return _client(settings.ENV.redis_url, CONNECT_SECONDS, ANSWER_SECONDS)
+    return _client(settings.REDIS_URL, CONNECT_SECONDS, ANSWER_SECONDS)
 
 
 def _patient_client() -> redis.Redis:
     if not named():
         raise Away("REDIS_URL names none.")
-    return _client(settings.ENV.redis_url, DRAIN_SECONDS, DRAIN_SECONDS)
+    return _client(settings.REDIS_URL, DRAIN_SECONDS, DRAIN_SECONDS)
 
 
 @contextmanager
