@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from django.http import HttpRequest, HttpResponseBase
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.utils.module_loading import import_string
 
 _HOST = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")
 
@@ -61,6 +63,20 @@ class SecurityHeaders:
         for name, value in (ADMIN_HEADERS if request.path.startswith(ADMIN) else HEADERS).items():
             response.headers.setdefault(name, value)
         return response
+
+
+def headers_of(request: HttpRequest) -> dict[str, str]:
+    """What HEADER_MIDDLEWARE sets on an answer to `request` that has no header of its own."""
+    answer = _say_nothing
+    for name in reversed(settings.HEADER_MIDDLEWARE):
+        answer = import_string(name)(answer)
+    response = answer(request)
+    del response.headers["Content-Type"]
+    return dict(response.items())
+
+
+def _say_nothing(_: HttpRequest) -> HttpResponseBase:
+    return HttpResponse()
 
 
 def origin(url: str) -> str:

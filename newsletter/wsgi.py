@@ -5,4 +5,8 @@ import os
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "newsletter.settings")
-application = get_wsgi_application()
+_django = get_wsgi_application()
+
+from newsletter.views.hits import Shortcut  # noqa: E402 - what it stands on needs Django set up
+
+application = Shortcut(_django)

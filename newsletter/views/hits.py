@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import logging
 from base64 import b64decode
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.conf import settings
+from django.core.handlers.wsgi import WSGIRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.encoding import iri_to_uri, punycode
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
-from newsletter import events, intake, tracking
+from newsletter import events, intake, security, tracking
 from newsletter.intake import Channel
 from newsletter.views.pages import NotFound
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 logger = logging.getLogger(__name__)
 
@@ -96,26 +101,39 @@ def _location(url: str) -> str:
 
 
 class Shortcut:
-    """Middleware: answers a pixel or a redirect before sessions, forms and the table of paths are looked at, which have
-    no part in it and take most of the time. A link that leads nowhere goes on to its page."""
+    """WSGI: answers a pixel or a redirect before `django` has made it a request like others, with all that signals,
+    sessions, forms and the table of paths take. What it cannot answer goes on to `django`, and so to its page."""
 
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
-        self.get_response = get_response
+    def __init__(self, django: WSGIApplication) -> None:
+        self._django = django
+        self._headers: dict[bool, list[tuple[str, str]]] = {}
 
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Answer `request`."""
-        try:
-            answer = _answer(request)
-        except NotFound:
-            answer = None
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer the request of `environ` (PEP 3333)."""
+        is_hit = environ["PATH_INFO"][:3] in {"/o/", "/c/"} and environ["REQUEST_METHOD"] in {"GET", "HEAD"}
+        answer = self._answer(environ) if is_hit else None
         if answer is None:
-            return self.get_response(request)
-        # Servers send what has no length in pieces.
-        answer["Content-Length"] = str(len(answer.content))
-        return answer
+            return self._django(environ, start_response)
+        status, headers, content = answer
+        start_response(status, headers)
+        return [content] if environ["REQUEST_METHOD"] != "HEAD" else []
+
+    def _answer(self, environ: WSGIEnvironment) -> tuple[str, list[tuple[str, str]], bytes] | None:
+        request = WSGIRequest(environ)
+        secure = request.is_secure()
+        try:
+            response = None if settings.SECURE_SSL_REDIRECT and not secure else _respond(request)
+        except Exception:  # Django meets it too, and has a page for it or tells somebody
+            return None
+        if response is None:
+            return None
+        if secure not in self._headers:
+            self._headers[secure] = list(security.headers_of(request).items())
+        headers = [*response.items(), *self._headers[secure], ("Content-Length", str(len(response.content)))]
+        return f"{response.status_code} {response.reason_phrase}", headers, response.content
 
 
-def _answer(request: HttpRequest) -> HttpResponse | None:
+def _respond(request: HttpRequest) -> HttpResponse | None:
     """The answer, where the path is one of those that `newsletter.urls` leads here."""
     match request.path_info.split("/"):
         case ["", "o", token] if token:
