@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import unicodedata
 from dataclasses import dataclass
@@ -39,4 +38,4 @@ def parse(text: str) -> Address:
 
 def fingerprint(key: str) -> str:
     """A keyed hash of an address key: enough to recognise an address again, nothing to read it from."""
-    return hmac.new(settings.ADDRESS_HASH_KEY.encode(), key.encode(), hashlib.sha256).hexdigest()[:40]
+    return hmac.digest(settings.ADDRESS_HASH_KEY.encode(), key.encode(), "sha256").hex()[:40]

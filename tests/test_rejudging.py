@@ -55,7 +55,7 @@ def write(dispatch: Dispatch, facts: list[Facts], deliveries: dict[Any, Delivery
                 reasons=judgement.codes,
             )
         )
-    storing.store(rows)
+    storing.add_tallies(storing.store(rows).counts)
 
 
 def hit(kind: str, after: float, url: str = "", network: str = HOME, delivery: int | None = 0) -> Facts:

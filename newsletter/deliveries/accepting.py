@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from django.db import connection, transaction
 
 from newsletter.deliveries.clock import now
-from newsletter.deliveries.listing import listed
+from newsletter.deliveries.listing import ids, listed
 from newsletter.models import Breach, Delivery
 
 Status = Delivery.Status
@@ -49,6 +50,19 @@ class Told(NamedTuple):
     reply: str | None = None
 
 
+@dataclass(slots=True)
+class _Row:
+    """What matters here of a delivery: a model of each of a thousand takes longer than all that is done with them."""
+
+    pk: int
+    dispatch_id: int
+    attempt_id: int | None
+    status: str
+    accepted_by: int | None
+    provider_id: str
+    reply: str
+
+
 def find(known: Sequence[Message], told: Message) -> int | None:
     """Which of `known` is `told`; None where it can be none of them.
 
@@ -80,13 +94,13 @@ def note(told: Iterable[Told], *, doubts_alone: bool = False) -> int:
     if not by_delivery:
         return 0
     with transaction.atomic():
-        handed_over = Delivery.objects.filter(pk__in=list(by_delivery), tries__gt=0)
+        handed_over = Delivery.objects.filter(pk__in=ids(by_delivery), tries__gt=0)
         if doubts_alone:
             handed_over = handed_over.filter(status=Status.UNCONFIRMED)
-        known = handed_over.only("dispatch_id", "attempt_id", "status", "accepted_by", "provider_id", "reply")
-        rows = list(known.select_for_update(no_key=True).order_by("pk"))
+        held = handed_over.select_for_update(no_key=True).order_by("pk")
+        rows = [_Row(*values) for values in held.values_list(*_Row.__slots__)]
         further: defaultdict[int, list[Breach]] = defaultdict(list)
-        for breach in Breach.objects.filter(delivery__in=[row.pk for row in rows]).order_by("pk"):
+        for breach in Breach.objects.filter(delivery__in=ids(row.pk for row in rows)).order_by("pk"):
             assert breach.delivery_id is not None  # noqa: S101 - found by it
             further[breach.delivery_id].append(breach)
         before = {row.pk: _told_of(row) for row in rows}
@@ -100,7 +114,7 @@ def note(told: Iterable[Told], *, doubts_alone: bool = False) -> int:
         return len(settled)
 
 
-def _store(rows: Sequence[Delivery], settled: Container[int]) -> None:
+def _store(rows: Sequence[_Row], settled: Container[int]) -> None:
     """Write what was told of `rows`, of which those in `settled` (ids) came to their status by it."""
     if not rows:
         return
@@ -120,24 +134,26 @@ def _store(rows: Sequence[Delivery], settled: Container[int]) -> None:
         )
 
 
-def _told_of(row: Delivery) -> tuple[str, int | None, str]:
+def _told_of(row: _Row) -> tuple[str, int | None, str]:
     return row.status, row.accepted_by, row.provider_id
 
 
-def _settle(row: Delivery, told: Told) -> None:
+def _settle(row: _Row, told: Told) -> None:
     if row.status in TAKEN_FROM and told.message.attempt in (0, row.attempt_id):
         row.status = Status.SENT
         row.reply = row.reply if told.reply is None else told.reply
 
 
-def _count(row: Delivery, further: list[Breach], told: Message) -> None:
+def _count(row: _Row, further: list[Breach], told: Message) -> None:
     """Fill in what `told` says of a message that is known, or add it to those that are."""
     is_known = row.accepted_by is not None or row.provider_id != ""
     first = [Message(row.accepted_by or 0, row.provider_id)] if is_known else []
     known = [*first, *(Message(breach.attempt, breach.provider_id) for breach in further)]
     found = find(known, told)
     if found is None and known:
-        breach = Breach(dispatch_id=row.dispatch_id, delivery=row, attempt=told.attempt, provider_id=told.provider_id)
+        breach = Breach(
+            dispatch_id=row.dispatch_id, delivery_id=row.pk, attempt=told.attempt, provider_id=told.provider_id
+        )
         breach.save()
         further.append(breach)
     elif found:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import json
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db import connection
 from django.db.models import Field, Model
-from django.db.models.expressions import RawSQL
 
 
 def types_of(model: type[Model], names: Sequence[str]) -> dict[str, str]:
@@ -30,17 +29,13 @@ def table(columns: Mapping[str, str]) -> str:
 
 def rows(values: Sequence[Mapping[str, Any]]) -> str:
     """The parameter of `table`."""
-    return json.dumps(values, default=_plain, separators=(",", ":"))
+    in_database = connection.ops.adapt_datetimefield_value
 
+    def plain(value: object) -> str:
+        if isinstance(value, dt.datetime):
+            return str(in_database(value))
+        if isinstance(value, uuid.UUID):
+            return value.hex
+        raise TypeError(f"{value!r} has no place in a table of values")
 
-def ids(values: Iterable[int]) -> RawSQL:
-    """Ids for `pk__in`, however many, as one parameter: a thousand of them took longer to write than to look up."""
-    return RawSQL(f"SELECT id FROM {table({'id': 'bigint'})}", [rows([{"id": value} for value in values])])  # noqa: S608, S611
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, uuid.UUID):
-        return value.hex
-    if isinstance(value, dt.datetime):
-        return str(connection.ops.adapt_datetimefield_value(value))
-    raise TypeError(f"{value!r} has no place in a table of values")
+    return json.dumps(values, default=plain, separators=(",", ":"))

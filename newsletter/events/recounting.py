@@ -123,8 +123,8 @@ def _note_anew(ids: list[int]) -> int:
             if delivery not in noted:
                 continue
             said: dict[str, Any] = {
-                storing.FIRST_BY_ANY[Kind(kind)]: any_at,
-                storing.FIRST_BY_PERSON[Kind(kind)]: person_at,
+                storing.FIRST_BY_ANY[kind]: any_at,
+                storing.FIRST_BY_PERSON[kind]: person_at,
             }
             if any(noted[delivery][column] != at for column, at in said.items()):
                 noted[delivery] |= said

@@ -311,7 +311,7 @@ def _note_firsts(mails: list[list[_Hit]], now: dict[int, str], noted: dict[int, 
         storing.write_firsts(changed)
 
 
-def _gone(mail: list[_Hit], noted: dict[int, storing.Firsts]) -> set[Event.Kind]:
+def _gone(mail: list[_Hit], noted: dict[int, storing.Firsts]) -> set[str]:
     """The kinds of which a person's first hit has been deleted by age, and counts on."""
     first = noted.get(mail[0].delivery or 0, {})
     times = {(hit.facts.kind, hit.facts.at) for hit in mail}

@@ -12,29 +12,35 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connection
 
+from newsletter.deliveries.listing import ids as ids_of
 from newsletter.events import given
 from newsletter.models import Delivery, Event, Tally
 
 Kind, Judged = Event.Kind, Event.Judged
 
 # The columns in which a delivery notes the first of a kind: by whoever or whatever, and by a person.
-FIRST_BY_ANY = {Kind.OPEN: "any_open_at", Kind.CLICK: "any_click_at", Kind.UNSUBSCRIBE: "unsubscribed_at"}
-FIRST_BY_PERSON = {Kind.OPEN: "opened_at", Kind.CLICK: "clicked_at"}
+FIRST_BY_ANY = {
+    Kind.OPEN.value: "any_open_at",
+    Kind.CLICK.value: "any_click_at",
+    Kind.UNSUBSCRIBE.value: "unsubscribed_at",
+}
+FIRST_BY_PERSON = {Kind.OPEN.value: "opened_at", Kind.CLICK.value: "clicked_at"}
 FIRSTS = (*FIRST_BY_ANY.values(), *FIRST_BY_PERSON.values())
 # In a tally: hits of whoever, by whatever link.
 WHOEVER, WHATEVER = "", ""
 
 Firsts = dict[str, dt.datetime]
 Group = tuple[str, str, str]  # kind, judged, url: what a tally counts
+Count = tuple[int, Group, int, int]  # a dispatch, what is counted of it, and how many hits and readers
 
 
-@dataclass(frozen=True)
+@dataclass
 class Row:
-    """A row of Event, without its id."""
+    """A row of Event, without its id. What is judged is filled in: copies took longer than the judging."""
 
     key: uuid.UUID
     kind: str
@@ -56,11 +62,18 @@ class Row:
     detail: str = ""
 
 
-def store(rows: Sequence[Row]) -> set[uuid.UUID]:
-    """Insert `rows` whose keys are not there yet, and count those; the keys that were inserted. Call it in a
-    transaction."""
+class Stored(NamedTuple):
+    """The keys of the rows that were inserted, and what they add to tallies."""
+
+    keys: set[uuid.UUID]
+    counts: list[Count]
+
+
+def store(rows: Sequence[Row]) -> Stored:
+    """Insert `rows` whose keys are not there yet, in a transaction that ends with `add_tallies` of their counts: a
+    tally is one row for all who write at once, and whoever holds it keeps the others waiting until the commit."""
     if not rows:
-        return set()
+        return Stored(set(), [])
     # One key twice in a batch is one hit.
     by_key = {row.key: row for row in rows}
     noted = lock({row.delivery_id for row in rows if row.delivery_id})
@@ -69,8 +82,7 @@ def store(rows: Sequence[Row]) -> set[uuid.UUID]:
     inserted = _insert(list(by_key.values()))
     new = [by_key[key] for key in inserted]
     _note_firsts(new, noted)
-    _count(new, known)
-    return inserted
+    return Stored(inserted, _counts(new, known))
 
 
 def groups_of(row: Row) -> list[Group]:
@@ -86,8 +98,8 @@ def groups(kind: str, judged: str, url: str) -> list[Group]:
     return found
 
 
-def tally_rows(counts: Iterable[tuple[int, Group, int, int]]) -> list[dict[str, Any]]:
-    """Values of Tally from dispatch, group, hits and readers, in the order in which all who write tallies go."""
+def tally_rows(counts: Iterable[Count]) -> list[dict[str, Any]]:
+    """Values of Tally, in the order in which all who write tallies go."""
     return [
         {
             "dispatch_id": dispatch,
@@ -111,7 +123,7 @@ def lock(ids: set[int]) -> dict[int, Firsts]:
     """Hold these deliveries; the first times that they have noted."""
     if not ids:
         return {}
-    rows = Delivery.objects.filter(pk__in=given.ids(ids)).order_by("pk").select_for_update(no_key=True)
+    rows = Delivery.objects.filter(pk__in=ids_of(ids)).order_by("pk").select_for_update(no_key=True)
     return {pk: dict(zip(FIRSTS, times, strict=True)) for pk, *times in rows.values_list("pk", *FIRSTS)}
 
 
@@ -143,7 +155,7 @@ def _noted_before(rows: Iterable[Row], noted: dict[int, Firsts]) -> set[tuple[in
     for row in rows:
         if row.delivery_id not in noted:
             continue
-        by_any, by_person = (columns.get(Kind(row.kind)) for columns in (FIRST_BY_ANY, FIRST_BY_PERSON))
+        by_any, by_person = FIRST_BY_ANY.get(row.kind), FIRST_BY_PERSON.get(row.kind)
         if by_any and noted[row.delivery_id][by_any] is not None:
             found.add((row.delivery_id, (row.kind, WHOEVER, WHATEVER)))
         if by_person and noted[row.delivery_id][by_person] is not None:
@@ -169,12 +181,10 @@ def _note_firsts(rows: list[Row], noted: dict[int, Firsts]) -> None:
     for row in rows:
         if row.delivery_id not in noted:
             continue
-        columns = [FIRST_BY_ANY[kind] for kind in FIRST_BY_ANY if kind == row.kind]
-        if row.judged == Judged.PERSON:
-            columns += [FIRST_BY_PERSON[kind] for kind in FIRST_BY_PERSON if kind == row.kind]
+        by_person = FIRST_BY_PERSON.get(row.kind) if row.judged == Judged.PERSON else None
         first = noted[row.delivery_id]
-        for column in columns:
-            if first[column] is None or row.at < first[column]:
+        for column in (FIRST_BY_ANY.get(row.kind), by_person):
+            if column and (first[column] is None or row.at < first[column]):
                 first[column] = row.at
                 changed[row.delivery_id] = first
     if changed:
@@ -192,7 +202,7 @@ def write_firsts(firsts: dict[int, Firsts]) -> None:
         cursor.execute(sql, [given.rows([{"id": pk, **times} for pk, times in firsts.items()])])
 
 
-def _count(rows: list[Row], known: set[tuple[int, Group]]) -> None:
+def _counts(rows: list[Row], known: set[tuple[int, Group]]) -> list[Count]:
     hits: Counter[tuple[int, Group]] = Counter()
     readers: Counter[tuple[int, Group]] = Counter()
     for row in rows:
@@ -203,12 +213,12 @@ def _count(rows: list[Row], known: set[tuple[int, Group]]) -> None:
             if row.delivery_id and (row.delivery_id, group) not in known:
                 known.add((row.delivery_id, group))
                 readers[row.dispatch_id, group] += 1
-    add_tallies((*of, number, readers[of]) for of, number in hits.items())
+    return [(*of, number, readers[of]) for of, number in hits.items()]
 
 
-def add_tallies(counts: Iterable[tuple[int, Group, int, int]]) -> None:
-    """Add to the tallies, which may be new, from dispatch, group, hits and readers. In one statement in one order, so
-    that no two who write tallies wait for each other."""
+def add_tallies(counts: Iterable[Count]) -> None:
+    """Add to the tallies, which may be new. In one statement in one order, so that no two who write tallies wait for
+    each other."""
     values = tally_rows(counts)
     if not values:
         return
@@ -223,7 +233,7 @@ def add_tallies(counts: Iterable[tuple[int, Group, int, int]]) -> None:
         cursor.execute(sql, [given.rows(values)])
 
 
-def change_tallies(counts: Sequence[tuple[int, Group, int, int]]) -> None:
+def change_tallies(counts: Sequence[Count]) -> None:
     """The same where some of it is taken away, never below nothing."""
     # A new row cannot begin below nothing, so those that are not there yet begin at it; and an UPDATE takes rows in
     # whatever order, so they are held in the order of all writers first.

@@ -6,14 +6,15 @@ import datetime as dt
 import time
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
 
 from newsletter import allowed, deliveries, judging
 from newsletter.content import TrackingMode
-from newsletter.events import given, storing
+from newsletter.deliveries.listing import ids as ids_of
+from newsletter.events import storing
 from newsletter.events.reading import Hit
 from newsletter.intake import new_key
 from newsletter.models import Delivery, Dispatch, Event, Newsletter
@@ -84,14 +85,19 @@ def write_hits(entries: Sequence[dict[str, Any]]) -> int:
         rows = (
             _row(entry, mail or dispatches.get(entry.get("dispatch"))) for entry, mail in zip(entries, own, strict=True)
         )
-        judged = _judged([row for row in rows if row is not None])
+        kept = [row for row in rows if row is not None]
+        _judge(kept)
         # What says whose request it was serves to judge it, and is not stored where the client asks that nobody knows.
         private = {uuid.UUID(entry["key"]) for entry in entries if entry.get("private")}
-        stored = storing.store([replace(row, agent="", network="") if row.key in private else row for row in judged])
+        for row in kept:
+            if row.key in private:
+                row.agent = row.network = ""
+        stored = storing.store(kept)
         # Whoever opens a mail has it. That is no answer: a gateway looks at links before it puts off or refuses a mail.
-        had = {row.delivery_id for row in judged if row.delivery_id and mails[row.delivery_id].in_doubt}
+        had = {row.delivery_id for row in kept if row.delivery_id and mails[row.delivery_id].in_doubt}
         deliveries.note_accepted((deliveries.Told(pk, deliveries.Message()) for pk in had), doubts_alone=True)
-        return len(stored)
+        storing.add_tallies(stored.counts)
+        return len(stored.keys)
 
 
 def record(
@@ -160,9 +166,9 @@ def _row(entry: dict[str, Any], mail: _Mail | None) -> storing.Row | None:
     )
 
 
-def _judged(rows: Sequence[storing.Row]) -> list[storing.Row]:
-    """The same, hits with who made them. They are judged together, for a scanner's hits on a mail mostly come in one
-    batch; what has come in parts is put right by `rejudging`."""
+def _judge(rows: Sequence[storing.Row]) -> None:
+    """Note in hits who made them. They are judged together, for a scanner's hits on a mail mostly come in one batch;
+    what has come in parts is put right by `rejudging`."""
     hits = [row for row in rows if row.kind != Kind.UNSUBSCRIBE]
     found = judging.judge_all(
         [
@@ -173,11 +179,8 @@ def _judged(rows: Sequence[storing.Row]) -> list[storing.Row]:
             for row in hits
         ]
     )  # fmt: skip
-    judged = (
-        replace(row, judged=judgement.judged.value, reasons=judgement.codes)
-        for row, judgement in zip(hits, found, strict=True)
-    )
-    return [*judged, *(row for row in rows if row.kind == Kind.UNSUBSCRIBE)]
+    for row, judgement in zip(hits, found, strict=True):
+        row.judged, row.reasons = judgement.judged.value, judgement.codes
 
 
 def _mails(ids: Iterable[int | None]) -> dict[int | None, _Mail]:
@@ -185,7 +188,7 @@ def _mails(ids: Iterable[int | None]) -> dict[int | None, _Mail]:
     wanted = {pk for pk in ids if pk}
     if not wanted:
         return {}
-    rows = Delivery.objects.filter(pk__in=given.ids(wanted)).values_list(
+    rows = Delivery.objects.filter(pk__in=ids_of(wanted)).values_list(
         "pk",
         "dispatch_id",
         "dispatch__newsletter_id",

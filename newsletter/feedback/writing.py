@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from newsletter import deliveries, tracking
 from newsletter.bounces import Verdict, redaction
+from newsletter.deliveries.listing import ids as ids_of
 from newsletter.events import storing
 from newsletter.events.storing import Row
 from newsletter.feedback import following, telling
@@ -80,8 +81,8 @@ def write_notices(notices: Iterable[Notice]) -> int:
     by_key = {notice.key: notice for notice in notices}
     with transaction.atomic():
         known = _find(list(by_key.values()))
-        fresh_keys = storing.store([_row(each) for each in known])
-        fresh = [each for each in known if each.notice.key in fresh_keys]
+        stored = storing.store([_row(each) for each in known])
+        fresh = [each for each in known if each.notice.key in stored.keys]
         deliveries.note_accepted(each for each in map(_accepted, fresh) if each is not None)
         changes = deliveries.came_back(_verdicts(fresh))
         following.follow(
@@ -103,6 +104,7 @@ def write_notices(notices: Iterable[Notice]) -> int:
                 if each.subscriber_id is not None or each.fingerprint
             ]
         )
+        storing.add_tallies(stored.counts)
     blocked = {
         each.mail.dispatch_id
         for each in fresh
@@ -187,7 +189,7 @@ def _by_message_id(message_id: str) -> int:
 
 
 def _read(ids: Iterable[int]) -> list[_Mail]:
-    rows = Delivery.objects.filter(pk__in=list(ids)).values_list(
+    rows = Delivery.objects.filter(pk__in=ids_of(ids)).values_list(
         "pk",
         "status",
         "attempt__started_at",
