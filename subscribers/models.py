@@ -120,13 +120,14 @@ class Membership(models.Model):
         return f"{self.tier} ({self.kind})"
 
 
-def exclusion(*, everybody: bool = False) -> Case:
+def exclusion(*, everybody: bool = False, fingerprint: OuterRef | None = None) -> Case:
     """For a query over subscriptions: why this reader may not be written to now, or "" where they may.
 
     The only definition of that rule; the snapshot and every claim use it. `everybody` says that it is asked of a whole
     newsletter: then PostgreSQL answers from hashes of all suppressions, in place of looking each reader up.
+    `fingerprint` is the reader's, where a query around this one has it already.
     """
-    suppressions = Suppression.objects.filter(fingerprint=OuterRef("subscriber__fingerprint"))
+    suppressions = Suppression.objects.filter(fingerprint=fingerprint or OuterRef("subscriber__fingerprint"))
     site, newsletter = Q(newsletter=None), Q(newsletter=OuterRef("newsletter"))
     # What stands in one EXISTS with an OR inside, PostgreSQL does not hash.
     apart = Q(Exists(suppressions.filter(site))) | Q(Exists(suppressions.filter(newsletter)))

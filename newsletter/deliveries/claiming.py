@@ -35,7 +35,8 @@ def exclusion_now(newsletter_id: int, kind: str) -> Case:
     A single message answers what the person just asked for, so only their erasure keeps it back.
     """
     subscription = Subscription.objects.filter(subscriber=OuterRef("subscriber"), newsletter=newsletter_id)
-    reason = subscription.annotate(exclusion=exclusion()).values("exclusion")
+    by_reader = exclusion(fingerprint=OuterRef(OuterRef("subscriber__fingerprint")))
+    reason = subscription.annotate(exclusion=by_reader).values("exclusion")
     by_subscription = Coalesce(Subquery(reason[:1]), Value("unsubscribed"))
     return Case(
         When(subscriber__address=None, then=Value("erased")),
@@ -89,9 +90,9 @@ def _claiming(newsletter_id: int, kind: str, limit: int) -> tuple[str, tuple[Any
         leased_until__gt=Now(),
         dispatch__status=Dispatch.Status.SENDING,
     )
-    due = Delivery.objects.due().filter(Exists(allowed), batch=_BATCH).order_by("pk")[:limit]
-    chunk = Delivery.objects.filter(pk__in=due.values("pk")).annotate(exclusion=exclusion_now(newsletter_id, kind))
-    select, params = with_messages(chunk, "exclusion").query.sql_with_params()
+    due = Delivery.objects.due().filter(Exists(allowed), batch=_BATCH)
+    due = due.annotate(exclusion=exclusion_now(newsletter_id, kind))
+    select, params = with_messages(due, "exclusion")[:limit].query.sql_with_params()
     table = connection.ops.quote_name(Delivery._meta.db_table)
     # MATERIALIZED, or PostgreSQL asks for the exclusion anew wherever it stands. What SQLite moved it can only tell by
     # the table's own columns.
