@@ -10,6 +10,7 @@ import socketserver
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -320,6 +321,71 @@ def test_without_an_answer_from_redis_entries_go_to_files_and_back_when_it_answe
         intake.put(Channel.HIT, [{"n": 1000 + n}])
     assert list(folder().iterdir()) == []
     assert sorted(numbers(drained())) == [*put, *range(1000, 1050)]  # type: ignore[type-var]
+
+
+class _Silent(socketserver.BaseRequestHandler):
+    """A Redis that hangs: it takes what it is told, and hangs up without a word once it may."""
+
+    asked: threading.Semaphore
+    may: threading.Event
+
+    def handle(self) -> None:
+        self.request.recv(65536)
+        self.asked.release()
+        self.may.wait(60)
+
+
+@pytest.fixture
+def silent(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[_Silent]]:
+    """A Redis that hangs, for as long as a test likes."""
+    monkeypatch.setattr(stream, "ANSWER_SECONDS", 60.0)
+    handler = type("Handler", (_Silent,), {"asked": threading.Semaphore(0), "may": threading.Event()})
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"redis://127.0.0.1:{server.server_address[1]}/0"
+        settings.REDIS_URL = url
+        yield handler
+        handler.may.set()
+        server.shutdown()
+
+
+def begin_putting(n: int) -> threading.Thread:
+    thread = threading.Thread(target=intake.put, args=(Channel.HIT, [{"n": n}]), daemon=True)
+    thread.start()
+    return thread
+
+
+def test_nobody_waits_for_the_one_who_asks_whether_redis_answers_again(
+    silent: type[_Silent], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "REST", 60.0)
+    monkeypatch.setattr(stream, "_rests_until", time.monotonic())  # it has failed, and was left in peace since
+    first = begin_putting(1)
+    assert silent.asked.acquire(timeout=30)
+    other = begin_putting(2)
+    other.join(30)
+    assert not other.is_alive()
+    assert first.is_alive()
+    silent.may.set()
+    first.join(30)
+    settings.REDIS_URL = ""
+    assert numbers(drained()) == [2, 1]
+
+
+def test_what_shared_a_round_trip_that_failed_goes_to_files_all_of_it(
+    silent: type[_Silent], settings: Settings
+) -> None:
+    sharing = stream._appending(Channel.HIT)
+    first = begin_putting(1)
+    assert silent.asked.acquire(timeout=30)
+    others = [begin_putting(2), begin_putting(3)]
+    until(lambda: len(sharing._waiting) == 2, "two wait for the next round trip")
+    silent.may.set()
+    for thread in (first, *others):
+        thread.join(30)
+    settings.REDIS_URL = ""
+    assert sorted(numbers(drained())) == [1, 2, 3]  # type: ignore[type-var]
 
 
 def test_looking_finds_out_too_that_redis_answers_again(settings: Settings, with_redis: redis.Redis) -> None:

@@ -54,6 +54,7 @@ def put(channel: Channel, lines: Sequence[bytes], *, patiently: bool = False) ->
     if patiently:
         _append(_patient_client(), channel, lines)
         return
+    _refuse_while_it_rests()
     try:
         _appending(channel)(lines)
     except Unsaid as error:
@@ -145,12 +146,17 @@ def _quick_client() -> redis.Redis:
     if not named():
         raise Away("REDIS_URL names none.")
     with _lock:
-        now = time.monotonic()
-        if now < _rests_until:
-            raise Away("Redis did not answer a moment ago.")
+        _refuse_while_it_rests()
         if _rests_until:
-            _rests_until = now + REST
+            _rests_until = time.monotonic() + REST
     return _client(settings.REDIS_URL, CONNECT_SECONDS, ANSWER_SECONDS)
+
+
+def _refuse_while_it_rests() -> None:
+    """Raises Away while Redis is left in peace, or somebody asks whether it answers again: nobody waits for that one,
+    not even to share a round trip."""
+    if time.monotonic() < _rests_until:
+        raise Away("Redis did not answer a moment ago.")
 
 
 def _patient_client() -> redis.Redis:
