@@ -326,8 +326,8 @@ def test_without_an_answer_from_redis_entries_go_to_files_and_back_when_it_answe
 class _Silent(socketserver.BaseRequestHandler):
     """A Redis that hangs: it takes what it is told, and hangs up without a word once it may."""
 
-    asked: threading.Semaphore
-    may: threading.Event
+    asked = threading.Semaphore(0)
+    may = threading.Event()
 
     def handle(self) -> None:
         self.request.recv(65536)
@@ -339,14 +339,15 @@ class _Silent(socketserver.BaseRequestHandler):
 def silent(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[_Silent]]:
     """A Redis that hangs, for as long as a test likes."""
     monkeypatch.setattr(stream, "ANSWER_SECONDS", 60.0)
-    handler = type("Handler", (_Silent,), {"asked": threading.Semaphore(0), "may": threading.Event()})
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
+    monkeypatch.setattr(_Silent, "asked", threading.Semaphore(0))
+    monkeypatch.setattr(_Silent, "may", threading.Event())
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Silent) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"redis://127.0.0.1:{server.server_address[1]}/0"
         settings.REDIS_URL = url
-        yield handler
-        handler.may.set()
+        yield _Silent
+        _Silent.may.set()
         server.shutdown()
 
 

@@ -7,11 +7,14 @@ from wsgiref.types import WSGIApplication
 from wsgiref.util import setup_testing_defaults
 
 import pytest
+from django.core.signals import request_started
 from django.core.wsgi import get_wsgi_application
+from pytest_django import Settings
 
 from newsletter import intake, tracking
 from newsletter.intake import Channel
 from newsletter.views.hits import GIF, Shortcut
+from newsletter.wsgi import application
 
 URL = "https://example.com/a?b=c#d"
 SITE = "http://127.0.0.1:8000"
@@ -79,8 +82,8 @@ def test_answers_and_notes_what_django_does(path: str, method: str) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_site_with_encryption_asks_for_it(settings: pytest.FixtureRequest, scheme: str) -> None:
-    settings.SECURE_SSL_REDIRECT, settings.SECURE_HSTS_SECONDS = True, 3600  # type: ignore[attr-defined]
+def test_a_site_with_encryption_asks_for_it(settings: Settings, scheme: str) -> None:
+    settings.SECURE_SSL_REDIRECT, settings.SECURE_HSTS_SECONDS = True, 3600
     django = get_wsgi_application()
     wanted = answer_of(django, PATHS["click"], scheme=scheme)
     status, headers, _ = answer_of(Shortcut(django), PATHS["click"], scheme=scheme)
@@ -95,6 +98,20 @@ def test_django_is_not_asked(name: str) -> None:
         assert (status, dict(headers)["Location"]) == ("302 Found", URL)
     else:
         assert (status, content) == ("200 OK", GIF)
+
+
+def test_so_does_what_the_web_server_runs() -> None:
+    asked: list[object] = []
+
+    def note(**told: object) -> None:
+        asked.append(told)
+
+    request_started.connect(note)
+    try:
+        status, _, content = answer_of(application, PATHS["pixel"])
+    finally:
+        request_started.disconnect(note)
+    assert (status, content, asked) == ("200 OK", GIF, [])
 
 
 @pytest.mark.parametrize("path", ["/", "/i/AAAA", "/other/x", "/c", "/healthz"])

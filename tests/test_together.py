@@ -62,6 +62,20 @@ def test_those_who_come_meanwhile_share_the_next_round_trip(server: Server, toge
     assert server.trips == [[b"first"], [b"1", b"2", b"3"]]
 
 
+def test_who_comes_while_another_has_taken_over_waits_too(server: Server, together: Together) -> None:
+    with ThreadPoolExecutor(9) as pool:
+        futures = [pool.submit(together, [b"first"])]
+        assert server.asked.acquire(timeout=30)
+        futures += fill(together, pool, [b"1"])
+        server.let.release(1)
+        assert server.asked.acquire(timeout=30)
+        futures += fill(together, pool, [b"2"])
+        server.let.release(2)
+        for future in futures:
+            assert future.result(30) is None
+    assert server.trips == [[b"first"], [b"1"], [b"2"]]
+
+
 def test_lines_of_one_call_stay_together(server: Server, together: Together) -> None:
     server.let.release(1)
     together([b"1", b"2"])
