@@ -138,6 +138,16 @@ def test_what_comes_back_of_an_erased_readers_mail_counts_and_names_nobody() -> 
 
 
 @pytest.mark.django_db
+def test_notices_are_counted_by_their_deliveries_and_wait_for_no_tally() -> None:
+    delivery = make_delivery()
+    write(Kind.DELIVERED, delivery)
+    write(Kind.BOUNCE, delivery)
+    write(Kind.UNSUBSCRIBE, delivery)
+    assert events.recount(delivery.dispatch_id) == events.Differences(0, 0)
+    assert list(delivery.dispatch.tallies.all()) == []
+
+
+@pytest.mark.django_db
 def test_the_same_notice_is_written_once() -> None:
     delivery = make_delivery()
     notice = make_notice(Kind.BOUNCE, delivery_id=delivery.pk)

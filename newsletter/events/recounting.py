@@ -70,15 +70,18 @@ def recount(dispatch_id: int) -> Differences:
 def _differing_tallies(dispatch_id: int) -> list[tuple[int, storing.Group, int, int]]:
     """What has to be added to each tally, or taken away."""
     counts = ", COUNT(*), COUNT(DISTINCT delivery_id) FROM hit"
+    tallied = ", ".join(f"'{kind}'" for kind in sorted(storing.TALLIED))
     sql = f"""
-        WITH hit AS (SELECT kind, judged, url, delivery_id FROM newsletter_event WHERE dispatch_id = %s)
+        WITH hit AS (SELECT kind, judged, url, delivery_id FROM newsletter_event
+            WHERE dispatch_id = %s AND kind IN ({tallied}))
         SELECT kind, judged, url, SUM(hits), SUM(readers) FROM (
             SELECT kind, '' AS judged, '' AS url, COUNT(*) AS hits, COUNT(DISTINCT delivery_id) AS readers FROM hit
             GROUP BY kind
             UNION ALL SELECT kind, judged, '' {counts} GROUP BY kind, judged
             UNION ALL SELECT kind, '', url {counts} WHERE url <> '' GROUP BY kind, url
             UNION ALL SELECT kind, judged, url {counts} WHERE url <> '' GROUP BY kind, judged, url
-            UNION ALL SELECT kind, judged, url, -hits, -readers FROM newsletter_tally WHERE dispatch_id = %s
+            UNION ALL SELECT kind, judged, url, -hits, -readers FROM newsletter_tally
+            WHERE dispatch_id = %s AND kind IN ({tallied})
         ) AS said GROUP BY kind, judged, url HAVING SUM(hits) <> 0 OR SUM(readers) <> 0
     """  # noqa: S608 - constants
     with connection.cursor() as cursor:

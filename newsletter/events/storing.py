@@ -29,6 +29,8 @@ FIRST_BY_ANY = {
     Kind.UNSUBSCRIBE.value: "unsubscribed_at",
 }
 FIRST_BY_PERSON = {Kind.OPEN.value: "opened_at", Kind.CLICK.value: "clicked_at"}
+# What is tallied: reports count all else by the deliveries it came of.
+TALLIED = frozenset(FIRST_BY_PERSON)
 FIRSTS = (*FIRST_BY_ANY.values(), *FIRST_BY_PERSON.values())
 # In a tally: hits of whoever, by whatever link.
 WHOEVER, WHATEVER = "", ""
@@ -70,8 +72,9 @@ class Stored(NamedTuple):
 
 
 def store(rows: Sequence[Row]) -> Stored:
-    """Insert `rows` whose keys are not there yet, in a transaction that ends with `add_tallies` of their counts: a
-    tally is one row for all who write at once, and whoever holds it keeps the others waiting until the commit."""
+    """Insert `rows` whose keys are not there yet, in a transaction that ends with `add_tallies` of their counts, where
+    any are TALLIED: a tally is one row for all who write at once, and whoever holds it keeps the others waiting until
+    the commit."""
     if not rows:
         return Stored(set(), [])
     # One key twice in a batch is one hit.
@@ -87,7 +90,7 @@ def store(rows: Sequence[Row]) -> Stored:
 
 def groups_of(row: Row) -> list[Group]:
     """The tallies that a row counts in."""
-    return groups(row.kind, row.judged, row.url)
+    return groups(row.kind, row.judged, row.url) if row.kind in TALLIED else []
 
 
 def groups(kind: str, judged: str, url: str) -> list[Group]:

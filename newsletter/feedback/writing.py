@@ -81,8 +81,8 @@ def write_notices(notices: Iterable[Notice]) -> int:
     by_key = {notice.key: notice for notice in notices}
     with transaction.atomic():
         known = _find(list(by_key.values()))
-        stored = storing.store([_row(each) for each in known])
-        fresh = [each for each in known if each.notice.key in stored.keys]
+        new = storing.store([_row(each) for each in known]).keys
+        fresh = [each for each in known if each.notice.key in new]
         deliveries.note_accepted(each for each in map(_accepted, fresh) if each is not None)
         changes = deliveries.came_back(_verdicts(fresh))
         following.follow(
@@ -104,7 +104,6 @@ def write_notices(notices: Iterable[Notice]) -> int:
                 if each.subscriber_id is not None or each.fingerprint
             ]
         )
-        storing.add_tallies(stored.counts)
     blocked = {
         each.mail.dispatch_id
         for each in fresh

@@ -105,7 +105,7 @@ class BounceMailbox(models.Model):
 
 
 class Tally(models.Model):
-    """How many hits of one kind a dispatch has, by who made them; kept as they come, so that no report counts rows.
+    """How many opens or clicks a dispatch has, by who made them; kept as they come, so that no report counts rows.
 
     `url` is "" for all of them, else the link that they came by, whose `url_digest` keeps the row unique.
     """
