@@ -349,6 +349,10 @@ def lift(suppression: Suppression, *, reason: str, source: str) -> bool:
 def erase(subscriber: Subscriber, *, source: str) -> None:
     """Delete a person. Deliveries go on counting without them, and the keyed hash keeps later imports away."""
     with transaction.atomic():
+        # Held in the order of those who write what came back, or each would have what the other waits for: the person's
+        # deliveries, then the person, then all that hangs on both.
+        list(subscriber.deliveries.select_for_update(no_key=True).order_by("pk").values_list("pk"))
+        list(Subscriber.objects.select_for_update().filter(pk=subscriber.pk).values_list("pk"))
         fingerprint = subscriber.fingerprint
         # What is kept beside a time and a kind could lead back to the person, so it goes before its owner does.
         for said in (subscriber.consent_records, subscriber.events):

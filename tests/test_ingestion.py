@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import time_machine
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import Count
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -22,12 +22,13 @@ from django.utils import timezone
 
 from newsletter import events, intake, tasks, tracking
 from newsletter.events import Hit, Kind
-from newsletter.events.storing import digest
+from newsletter.events.storing import digest, lock
 from newsletter.intake import Channel
 from newsletter.models import Attempt, Delivery, Dispatch, Event, Newsletter, Tally
 from subscribers import consent
 from subscribers.models import Subscriber
 from tests.making import BROWSER, make_dispatch, make_newsletter, take_in
+from tests.waiting import until
 
 MAIL = Hit("GET", BROWSER, "203.0.113.0/24")
 PREFETCH, HEAD, SCRIPT = Hit("GET", BROWSER, prefetch=True), Hit("HEAD", BROWSER), Hit("GET", "Mail/1.0")
@@ -246,6 +247,33 @@ def test_workers_that_write_hits_of_the_same_readers_at_once_agree() -> None:
     assert failures == []
     assert Event.objects.count() == len(shared)
     assert tallies(dispatch) == counted(dispatch)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_is_erased_while_their_hits_are_judged_is_erased_then() -> None:
+    _, (delivery,) = make_deliveries(1)
+    events.write_hits([entry(delivery_id=delivery.pk)])
+    person, failures = Subscriber.objects.get(), list[Exception]()
+
+    def erase() -> None:
+        try:
+            consent.erase(person, source="test")
+        except Exception as error:
+            failures.append(error)
+        finally:
+            connection.close()
+
+    erasing = threading.Thread(target=erase)
+    with transaction.atomic():
+        lock({delivery.pk})
+        erasing.start()
+        until(somebody_waits, "the one who erases waits")
+        Event.objects.update(judged="machine")
+    erasing.join()
+    assert failures == []
+    assert not Subscriber.objects.exists()
+    event = Event.objects.get()
+    assert (event.judged, event.subscriber, event.agent) == ("machine", None, "")
 
 
 # Counting anew
