@@ -32,6 +32,8 @@ PATHS = {
     "forged click": "/c/AAAA",
     "no pixel": "/o/",
     "what is no token": "/o/ä",
+    "a click on what is no token": "/c/🏆",
+    "a click with what is no token": "/c/🏆/ä",
     "a slash too many": f"/o/{DELIVERY}/",
 }
 
@@ -78,6 +80,13 @@ def test_answers_and_notes_what_django_does(path: str, method: str) -> None:
     wanted, noted = answer_of(django, path, method=method), hits()
     assert answer_of(Shortcut(django), path, method=method) == wanted
     assert hits() == noted
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", ["pixel", "anonymous pixel", "click", "a reader's click"])
+def test_a_form_is_told_that_only_looking_is_allowed(name: str) -> None:
+    status, headers, _ = answer_of(Shortcut(get_wsgi_application()), PATHS[name], method="POST")
+    assert (status, dict(headers)["Allow"]) == ("405 Method Not Allowed", "GET, HEAD")
 
 
 @pytest.mark.django_db
