@@ -114,6 +114,15 @@ class TestPage:
         assert "in hand still" not in text(settled)
         assert not settled.context["live"]["moving"]
 
+    def test_never_rests_on_what_was_counted_before_it_was_paused(self) -> None:
+        dispatch = make_dispatch(make_newsletter(), readers=3)
+        client = signed_in("editor")
+        client.get(page_of(dispatch))
+        settle(dispatch, sending=2)
+        shown = client.post(page_of(dispatch, "pause"), follow=True)
+        assert "2 mails in hand still go out." in text(shown)
+        assert shown.context["live"]["moving"]
+
     def test_reloads_itself_without_a_script_while_it_runs_and_only_then(self) -> None:
         dispatch = make_dispatch(make_newsletter(), readers=1)
         client = signed_in("analyst")

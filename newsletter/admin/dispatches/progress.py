@@ -29,9 +29,10 @@ REASONS = {
 
 
 def standing(dispatch: Dispatch) -> stats.Standing:
-    """Where the deliveries of `dispatch` stand, counted at most once a second."""
+    """Where the deliveries of `dispatch` stand, counted at most once a second in each state: a page that has come to
+    rest is not looked at again, so it must not show what was counted before it was paused."""
     found: stats.Standing = cache.get_or_set(  # type: ignore[assignment]
-        f"dispatch-{dispatch.pk}-standing", lambda: stats.standing(dispatch), FRESH_SECONDS
+        f"dispatch-{dispatch.pk}-{dispatch.status}-standing", lambda: stats.standing(dispatch), FRESH_SECONDS
     )
     return found
 
