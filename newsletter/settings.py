@@ -230,9 +230,7 @@ SECRET_KEY = ENV.secret_key.get_secret_value() or _kept_key("secret_key")
 TOKEN_KEYS = {number: key.get_secret_value() for number, key in ENV.token_keys.items()} or {1: _kept_key("token_key")}
 ADDRESS_HASH_KEY = ENV.address_hash_key.get_secret_value() or _kept_key("address_hash_key")
 DEBUG = ENV.debug
-SITE_URL = ENV.site_url
-BOUNCE_ADDRESS = ENV.bounce_address
-REDIS_URL = ENV.redis_url
+SITE_URL, BOUNCE_ADDRESS, REDIS_URL = ENV.site_url, ENV.bounce_address, ENV.redis_url
 BEHIND_PROXY, PUBLIC_PROXIES = ENV.behind_proxy, ENV.public_proxies
 INTAKE_DIR = ENV.data_dir / "intake"  # what came back, in files, where there is no Redis or it is away
 ALLOWED_HOSTS = sorted({_site.hostname or "", "localhost", "127.0.0.1", "[::1]"})
@@ -330,14 +328,12 @@ def _database() -> dict[str, Any]:
     else:
         # A worker that froze in a transaction would hold its locks, and with them every tick, for ever. It has no more
         # to say in there than its lease lasts.
-        limit = f"-c idle_in_transaction_session_timeout={round(ENV.lease_seconds * 1000)}"
+        idle = f"-c idle_in_transaction_session_timeout={round(ENV.lease_seconds * 1000)}"
         # A chunk needs a hundred rows by their ids. What PostgreSQL takes that to cost holds for turning disks: while
         # the table is small, it would read the whole of it instead.
-        costs = "-c random_page_cost=1.1"
-        given = database.setdefault("OPTIONS", {})
         # Compiling a query takes 50 ms, and none of ours is made faster by so much.
-        compiling = "-c jit=off"
-        given["options"] = f"{limit} {costs} {compiling} {given.get('options', '')}".strip()
+        given = database.setdefault("OPTIONS", {})
+        given["options"] = f"{idle} -c random_page_cost=1.1 -c jit=off {given.get('options', '')}".strip()
     return database
 
 

@@ -49,7 +49,10 @@ def test_a_worker_whose_machine_slept_past_its_lease_sends_nothing_more(
         assert program.wait(60) == 0
         assert sink.count() == 1, "one left before, and none after"
     report = stats.count(dispatch)
-    assert (report["sent"], report["queued"]) == (1, 3), list(dispatch.deliveries.values_list("status", "reply"))
+    left = report["sent"]
+    if step == "message":  # the answer to it comes as the machine wakes: in time, or a moment too late to be known
+        left += report["unconfirmed"]
+    assert (left, report["queued"]) == (1, 3), list(dispatch.deliveries.values_list("status", "reply"))
 
 
 @pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="this system has no clock that counts its sleep apart")

@@ -6,7 +6,6 @@ is known here until somebody who had the mail says so.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,8 +13,8 @@ from typing import NamedTuple
 
 from django.db import connection, transaction
 
+from newsletter.deliveries import given
 from newsletter.deliveries.clock import now
-from newsletter.deliveries.listing import ids, listed
 from newsletter.models import Breach, Delivery
 
 Status = Delivery.Status
@@ -94,13 +93,13 @@ def note(told: Iterable[Told], *, doubts_alone: bool = False) -> int:
     if not by_delivery:
         return 0
     with transaction.atomic():
-        handed_over = Delivery.objects.filter(pk__in=ids(by_delivery), tries__gt=0)
+        handed_over = Delivery.objects.filter(pk__in=given.ids(by_delivery), tries__gt=0)
         if doubts_alone:
             handed_over = handed_over.filter(status=Status.UNCONFIRMED)
         held = handed_over.select_for_update(no_key=True).order_by("pk")
         rows = [_Row(*values) for values in held.values_list(*_Row.__slots__)]
         further: defaultdict[int, list[Breach]] = defaultdict(list)
-        for breach in Breach.objects.filter(delivery__in=ids(row.pk for row in rows)).order_by("pk"):
+        for breach in Breach.objects.filter(delivery__in=given.ids(row.pk for row in rows)).order_by("pk"):
             assert breach.delivery_id is not None  # noqa: S101 - found by it
             further[breach.delivery_id].append(breach)
         before = {row.pk: _told_of(row) for row in rows}
@@ -119,18 +118,20 @@ def _store(rows: Sequence[_Row], settled: Container[int]) -> None:
     if not rows:
         return
     table = connection.ops.quote_name(Delivery._meta.db_table)
-    values = [[row.pk, row.accepted_by, row.provider_id, row.status, row.reply, int(row.pk in settled)] for row in rows]
+    written = ("accepted_by", "provider_id", "status", "reply")
+    columns = {**given.types_of(Delivery, ["id", *written]), "settled": "integer"}
+    values = [
+        {"id": row.pk, "settled": int(row.pk in settled), **{name: getattr(row, name) for name in written}}
+        for row in rows
+    ]
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
-            WITH told (id, accepted_by, provider_id, status, reply, settled) AS (
-                {listed("bigint", "bigint", "text", "text", "text", "integer")}
-            )
-            UPDATE {table} SET accepted_by = told.accepted_by, provider_id = told.provider_id, status = told.status,
-                reply = told.reply, settled_at = CASE told.settled WHEN 1 THEN {now()} ELSE settled_at END
-            FROM told WHERE {table}.id = told.id
+            UPDATE {table} SET {", ".join(f"{name} = given.{name}" for name in written)},
+                settled_at = CASE given.settled WHEN 1 THEN {now()} ELSE settled_at END
+            FROM {given.table(columns)} WHERE {table}.id = given.id
             """,  # noqa: S608 - own names
-            [json.dumps(values)],
+            [given.rows(values)],
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import random
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,10 +13,9 @@ from django.db.models import Case, DateTimeField, F, Value, When
 from django.db.models.functions import Coalesce, Now
 
 from newsletter.content import clean_line
-from newsletter.deliveries import accepting, attempts
+from newsletter.deliveries import accepting, attempts, given
 from newsletter.deliveries.accepting import OPEN, TAKEN_FROM
 from newsletter.deliveries.clock import now
-from newsletter.deliveries.listing import listed
 from newsletter.models import Attempt, Batch, Delivery, Dispatch
 from newsletter.transports import KEPT, Outcome, Result
 
@@ -92,19 +90,18 @@ def _note_at_once(attempt: Attempt, accepted: Sequence[Outcome]) -> None:
     table = connection.ops.quote_name(Delivery._meta.db_table)
     # In the order of their ids, as all who hold several deliveries take them, so that no two wait for each other.
     in_order = sorted(accepted, key=lambda outcome: outcome.delivery_id)
-    answers = json.dumps([[each.delivery_id, each.reply, _provider_id(each)] for each in in_order])
+    answers = [{"id": each.delivery_id, "reply": each.reply, "provider_id": _provider_id(each)} for each in in_order]
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
-            WITH answer (id, reply, provider_id) AS ({listed("bigint", "text", "text")})
             UPDATE {table}
-            SET status = %s, settled_at = {now()}, reply = answer.reply, provider_id = answer.provider_id,
+            SET status = %s, settled_at = {now()}, reply = given.reply, provider_id = given.provider_id,
                 accepted_by = %s
-            FROM answer
-            WHERE {table}.id = answer.id AND {table}.attempt_id = %s AND {table}.status IN (%s, %s, %s, %s)
+            FROM {given.table(given.types_of(Delivery, list(answers[0])))}
+            WHERE {table}.id = given.id AND {table}.attempt_id = %s AND {table}.status IN (%s, %s, %s, %s)
                 AND {table}.accepted_by IS NULL
             """,  # noqa: S608 - own names
-            [answers, Status.SENT.value, attempt.pk, attempt.pk, *(status.value for status in TAKEN_FROM)],
+            [Status.SENT.value, attempt.pk, given.rows(answers), attempt.pk, *(status.value for status in TAKEN_FROM)],
         )
         if cursor.rowcount < len(accepted):
             raise _KnownBefore

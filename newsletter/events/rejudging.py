@@ -23,7 +23,8 @@ from django.db.models import Count, Max, Q, QuerySet
 from django.db.models.functions import Now
 
 from newsletter import judging
-from newsletter.events import given, storing
+from newsletter.deliveries import given
+from newsletter.events import storing
 from newsletter.judging import Facts, Judgement, Reason
 from newsletter.models import DispatchProfile, Event, Hour, Mark
 

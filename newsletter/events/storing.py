@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 
 from django.db import connection
 
-from newsletter.deliveries.listing import ids as ids_of
-from newsletter.events import given
+from newsletter.deliveries import given
 from newsletter.models import Delivery, Event, Tally
 
 Kind, Judged = Event.Kind, Event.Judged
@@ -126,7 +125,7 @@ def lock(ids: set[int]) -> dict[int, Firsts]:
     """Hold these deliveries; the first times that they have noted."""
     if not ids:
         return {}
-    rows = Delivery.objects.filter(pk__in=ids_of(ids)).order_by("pk").select_for_update(no_key=True)
+    rows = Delivery.objects.filter(pk__in=given.ids(ids)).order_by("pk").select_for_update(no_key=True)
     return {pk: dict(zip(FIRSTS, times, strict=True)) for pk, *times in rows.values_list("pk", *FIRSTS)}
 
 

@@ -13,7 +13,7 @@ from django.db import transaction
 
 from newsletter import allowed, deliveries, judging
 from newsletter.content import TrackingMode
-from newsletter.deliveries.listing import ids as ids_of
+from newsletter.deliveries import given
 from newsletter.events import storing
 from newsletter.events.reading import Hit
 from newsletter.intake import new_key
@@ -188,7 +188,7 @@ def _mails(ids: Iterable[int | None]) -> dict[int | None, _Mail]:
     wanted = {pk for pk in ids if pk}
     if not wanted:
         return {}
-    rows = Delivery.objects.filter(pk__in=ids_of(wanted)).values_list(
+    rows = Delivery.objects.filter(pk__in=given.ids(wanted)).values_list(
         "pk",
         "dispatch_id",
         "dispatch__newsletter_id",

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from newsletter import deliveries, tracking
 from newsletter.bounces import Verdict, redaction
-from newsletter.deliveries.listing import ids as ids_of
+from newsletter.deliveries import given
 from newsletter.events import storing
 from newsletter.events.storing import Row
 from newsletter.feedback import following, telling
@@ -188,7 +188,7 @@ def _by_message_id(message_id: str) -> int:
 
 
 def _read(ids: Iterable[int]) -> list[_Mail]:
-    rows = Delivery.objects.filter(pk__in=ids_of(ids)).values_list(
+    rows = Delivery.objects.filter(pk__in=given.ids(ids)).values_list(
         "pk",
         "status",
         "attempt__started_at",

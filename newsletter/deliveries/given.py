@@ -1,15 +1,20 @@
-"""Many values in one parameter: a table made of JSON, which both databases read, whatever the number of rows."""
+"""Many values in one parameter: a table made of JSON, which both databases read, whatever the number of rows.
+
+The ORM has no UPDATE from a list, and its bulk_update takes ten times as long to put one together as the database takes
+for it; a thousand ids take longer to write into a statement one by one than to look up.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from django.db import connection
 from django.db.models import Field, Model
+from django.db.models.expressions import RawSQL
 
 
 def types_of(model: type[Model], names: Sequence[str]) -> dict[str, str]:
@@ -39,3 +44,10 @@ def rows(values: Sequence[Mapping[str, Any]]) -> str:
         raise TypeError(f"{value!r} has no place in a table of values")
 
     return json.dumps(values, default=plain, separators=(",", ":"))
+
+
+def ids(values: Iterable[int]) -> RawSQL:
+    """What to give as `pk__in`, however many there are."""
+    on_postgresql = "SELECT value::bigint FROM json_array_elements_text(%s::json)"
+    each = on_postgresql if connection.vendor == "postgresql" else "SELECT value FROM json_each(%s)"
+    return RawSQL(each, [json.dumps(list(values))])  # noqa: S611 - our own words
