@@ -19,8 +19,10 @@ from django.db.models import Count
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from pytest_django import Settings
 
 from newsletter import events, intake, tasks, tracking
+from newsletter.demo import services
 from newsletter.events import Hit, Kind
 from newsletter.events.storing import digest, lock
 from newsletter.intake import Channel
@@ -461,3 +463,18 @@ def test_what_waits_too_long_is_said(admin_client: Client, monkeypatch: pytest.M
     call_command("backlog", stdout=(said := io.StringIO()))
     assert "notice" in said.getvalue()
     assert "does a worker run" in " ".join(said.getvalue().split())
+
+
+@pytest.mark.django_db
+def test_a_redis_that_does_not_answer_is_not_shown_as_empty(settings: Settings) -> None:
+    settings.REDIS_URL = f"redis://127.0.0.1:{services.free_port()}/0"
+    call_command("backlog", stdout=(said := io.StringIO()))
+    assert "Redis does not answer: what waits in it is not known." in said.getvalue()
+    call_command("backlog", "--json", stdout=(told := io.StringIO()))
+    assert json.loads(told.getvalue())["silent"] == ["Redis"]
+
+
+@pytest.mark.django_db
+def test_without_a_redis_none_is_missed() -> None:
+    call_command("backlog", stdout=(said := io.StringIO()))
+    assert "does not answer" not in said.getvalue()

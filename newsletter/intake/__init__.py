@@ -42,6 +42,7 @@ __all__ = [
     "look",
     "new_key",
     "put",
+    "silent",
     "waiting",
 ]
 
@@ -164,6 +165,11 @@ def look() -> list[Backlog]:
             except Away as error:
                 logger.info("Redis does not say what waits: %s", error)
     return found
+
+
+def silent(found: Sequence[Backlog]) -> list[str]:
+    """The places that gave `look` no answer: nobody is to take them for empty."""
+    return [stream.PLACE] if stream.named() and all(one.place != stream.PLACE for one in found) else []
 
 
 def complaints(found: Sequence[Backlog]) -> list[str]:

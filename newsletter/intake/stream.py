@@ -32,6 +32,7 @@ IDLE_MS = 10_000
 CONNECT_SECONDS, ANSWER_SECONDS, REST = 0.25, 0.5, 1.0
 # Whoever drains has more patience: a thousand entries are some hundred kB.
 DRAIN_SECONDS = 10.0
+PLACE = "Redis"  # as the operator calls it
 
 Given = tuple[bytes, dict[bytes, bytes]]  # an entry as Redis gives it: its number, and its fields
 
@@ -89,7 +90,7 @@ def look(channel: Channel) -> Backlog:
         pipeline.hlen(_aside(channel))
         waiting, first, aside = pipeline.execute()
     oldest = time.time() - int(first[0][0].partition(b"-")[0]) / 1000 if first else 0.0
-    return Backlog(channel, "Redis", int(waiting), max(0.0, oldest), int(aside))
+    return Backlog(channel, PLACE, int(waiting), max(0.0, oldest), int(aside))
 
 
 def again(channel: Channel, limit: int = 1000) -> int:

@@ -32,5 +32,7 @@ class Command(commands.Command):
             for one in found
         ]
         text = commands.table(["what", "where", "waiting (files: bytes)", "oldest", "set aside"], rows)
-        text = "\n\n".join([text, *intake.complaints(found), *([f"{moved} are tried again."] if moved else [])])
-        return Answer(text, {"again": moved, "places": [asdict(one) for one in found]})
+        silent = intake.silent(found)
+        said = [f"{place} does not answer: what waits in it is not known." for place in silent]
+        text = "\n\n".join([text, *said, *intake.complaints(found), *([f"{moved} are tried again."] if moved else [])])
+        return Answer(text, {"again": moved, "places": [asdict(one) for one in found], "silent": silent})
