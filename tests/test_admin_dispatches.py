@@ -236,6 +236,9 @@ class TestActs:
         settle(dispatch, unconfirmed=2)
         assert "2 mails are taken as sent." in act(client, dispatch, "accept")
         assert Delivery.objects.filter(status=Status.SENT).count() == 2
+        for name in ("resend", "accept"):  # by a page that is older than that
+            assert "Nothing is in doubt any more." in act(client, dispatch, name)
+        assert "No mail that was refused is left." in act(client, dispatch, "retry")
 
     def test_what_was_refused_is_tried_again(self) -> None:
         dispatch = make_dispatch(make_newsletter(), readers=1)

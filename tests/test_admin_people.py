@@ -262,6 +262,15 @@ def test_who_lifts_from_a_readers_page_comes_back_to_it(staff: Client) -> None:
     ]
 
 
+def test_what_somebody_has_lifted_meanwhile_is_said_and_leads_back(staff: Client) -> None:
+    row = Suppression.objects.create(fingerprint="f", reason="manual")
+    url = reverse("admin:subscribers_suppression_delete", args=[row.pk])
+    row.delete()
+    answer = staff.post(url, {"post": "yes", "reason": "By letter."}, follow=True)
+    assert answer.redirect_chain == [(reverse("admin:subscribers_suppression_changelist"), 302)]
+    assert [str(message) for message in answer.context["messages"]] == ["Somebody has lifted it already."]
+
+
 def test_an_address_that_no_reader_has_is_lifted_without_a_name(staff: Client) -> None:
     row = Suppression.objects.create(fingerprint="f", reason="manual")
     url = reverse("admin:subscribers_suppression_delete", args=[row.pk])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import ipaddress
 import socket
@@ -198,6 +199,23 @@ def test_one_address_inside_among_public_ones_refuses_the_name(monkeypatch: pyte
     monkeypatch.setattr(destinations, "_resolve", lambda host, port: [public, inside])
     with pytest.raises(destinations.Refused):
         destinations.addresses(destinations.parse("https://hooks.example/"))
+
+
+@pytest.mark.usefixtures("private")
+@pytest.mark.parametrize(
+    ("address", "called"),
+    [
+        ("127.0.0.1", True), ("10.1.2.3", True), ("::1", True), ("fc00::1", True), ("8.8.8.8", True),
+        ("169.254.169.254", False), ("::ffff:169.254.169.254", False), ("64:ff9b::a9fe:a9fe", False),
+        ("fe80::1", False), ("0.0.0.0", False), ("224.0.0.1", False), ("240.0.0.1", False),
+    ],
+)  # fmt: skip
+def test_in_trials_a_network_of_ones_own_is_called_and_never_what_is_link_local(
+    monkeypatch: pytest.MonkeyPatch, address: str, called: bool
+) -> None:
+    monkeypatch.setattr(destinations, "_resolve", lambda host, port: [ipaddress.ip_address(address)])
+    with contextlib.nullcontext() if called else pytest.raises(destinations.Refused):
+        destinations.addresses(destinations.parse("http://hooks.example/"))
 
 
 @pytest.mark.usefixtures("private")

@@ -79,7 +79,7 @@ def parse(url: str) -> Destination:
 def addresses(destination: Destination) -> list[Address]:
     """The addresses behind the name, all of which may be called. Raises Refused, or Unresolved."""
     found = _resolve(destination.host, destination.port)
-    if not ENV.hooks_private and not all(is_public(address) for address in found):
+    if not all(is_public(address) or (ENV.hooks_private and is_inside(address)) for address in found):
         raise Refused(f"{destination.host} leads to an address that is not public, which is never called.")
     return found
 
@@ -95,6 +95,14 @@ def is_public(address: Address) -> bool:
         if address.scope_id or address.is_site_local or address.teredo or address in _LOCAL_TRANSLATION:
             return False
     return address.is_global and not address.is_multicast and not address.is_reserved
+
+
+def is_inside(address: Address) -> bool:
+    """Whether `address` is this machine's or of a network of one's own. Link-local is neither: there clouds keep what a
+    machine may know of itself (169.254.169.254)."""
+    plain = address.ipv4_mapped or address if isinstance(address, ipaddress.IPv6Address) else address
+    none_of_ours = plain.is_link_local or plain.is_multicast or plain.is_unspecified or plain.is_reserved
+    return plain.is_loopback or (plain.is_private and not none_of_ours)
 
 
 def _resolve(host: str, port: int) -> list[Address]:

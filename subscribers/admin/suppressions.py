@@ -17,6 +17,8 @@ from subscribers import addresses, consent
 from subscribers.admin import finding, footprints
 from subscribers.models import ConsentRecord, Subscriber, Suppression
 
+LIFTED_BEFORE = "Somebody has lifted it already."
+
 
 class SuppressionForm(forms.ModelForm):  # type: ignore[type-arg]
     """Asks for an address; of it only the fingerprint is kept."""
@@ -106,6 +108,9 @@ class SuppressionAdmin(footprints.NamelessLog[Suppression], base.LargeModelAdmin
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """Asks before it lifts, and why: the reason is kept with the person's consent."""
+        if self.get_object(request, object_id) is None:
+            messages.info(request, LIFTED_BEFORE)
+            return HttpResponseRedirect(self._back(request))
         longest = ConsentRecord._meta.get_field("reason").max_length
         if request.method == "POST" and not _reason(request):
             messages.error(request, "Nothing is lifted: say why mail may go to this address again.")
@@ -128,7 +133,7 @@ class SuppressionAdmin(footprints.NamelessLog[Suppression], base.LargeModelAdmin
         if consent.lift(obj, reason=_reason(request), source=footprints.source(request)):
             messages.success(request, self._lifted(request, obj))
         else:
-            messages.info(request, "Somebody has lifted it already.")
+            messages.info(request, LIFTED_BEFORE)
 
     def response_delete(self, request: HttpRequest, obj_display: str, obj_id: int) -> HttpResponse:
         """Back to where they came from."""

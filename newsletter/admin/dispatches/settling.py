@@ -42,6 +42,9 @@ def _resume(dispatch: Dispatch, request: HttpRequest) -> str:
     return f"It goes out on {scheduling.when(dispatch)}." if dispatch.status == Status.SCHEDULED else "It goes on."
 
 
+NO_DOUBT = "Nothing is in doubt any more."
+
+
 def _take_note(dispatch: Dispatch, request: HttpRequest) -> str:
     scheduling.take_note(dispatch, by=request.user.get_username())
     return "Noted, with your name and the time."
@@ -53,16 +56,16 @@ def _cancel(dispatch: Dispatch, request: HttpRequest) -> str:
 
 
 def _resend(dispatch: Dispatch, request: HttpRequest) -> str:
-    return f"{_mails(scheduling.resend_unconfirmed(dispatch))} sent again."
+    return _done(scheduling.resend_unconfirmed(dispatch), "sent again", NO_DOUBT)
 
 
 def _accept(dispatch: Dispatch, request: HttpRequest) -> str:
-    return f"{_mails(scheduling.accept_unconfirmed(dispatch))} taken as sent."
+    return _done(scheduling.accept_unconfirmed(dispatch), "taken as sent", NO_DOUBT)
 
 
 def _retry(dispatch: Dispatch, request: HttpRequest) -> str:
     # Whoever posts this was told by the question.
-    return f"{_mails(scheduling.retry_failed(dispatch, sure=True))} tried again."
+    return _done(scheduling.retry_failed(dispatch, sure=True), "tried again", "No mail that was refused is left.")
 
 
 def _asks_cancel(dispatch: Dispatch, counts: dict[str, int]) -> Question:
@@ -175,6 +178,11 @@ def _path(dispatch: Dispatch, name: str) -> str:
 def _mails(number: int, *, verb: bool = True) -> str:
     noun = "1 mail" if number == 1 else f"{number:,} mails"
     return f"{noun} {'is' if number == 1 else 'are'}" if verb else noun
+
+
+def _done(number: int, what: str, nothing: str) -> str:
+    """What was done with so many mails; `nothing` where somebody, or an answer, was first."""
+    return f"{_mails(number)} {what}." if number else nothing
 
 
 def _readers(number: int) -> str:
