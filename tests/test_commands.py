@@ -73,6 +73,13 @@ def test_create_newsletter_takes_every_field_and_answers_in_json() -> None:
     assert {name: getattr(newsletter, name) for name in fields} == fields
 
 
+@pytest.mark.parametrize("tracking", [(), ("--tracking", "off"), ("--tracking", "anonymous")])
+def test_create_newsletter_asks_nobody_where_nothing_is_kept_of_them(tracking: tuple[str, ...]) -> None:
+    with pytest.raises(CommandError, match="--tracking individual"):
+        run("create_newsletter", "weekly", "--name", "The Weekly", "--ask-first", *tracking)
+    assert not Newsletter.objects.exists()
+
+
 def test_create_newsletter_leaves_tiers_that_somebody_made_alone() -> None:
     Tier.objects.create(slug="friends", name="Friends", level=3)
     run("create_newsletter", "weekly", "--name", "The Weekly")
@@ -93,7 +100,7 @@ def test_create_newsletter_leaves_tiers_that_somebody_made_alone() -> None:
         (["admin", "--name", "A"], "Slug: “admin” is the path of another page"),
         (["Admin", "--name", "A"], "Slug: “Admin” is the path of another page"),
         (["two words", "--name", "A"], "Slug: Enter a valid"),
-        (["weekly", "--name", "A", "--tracking", "always"], "Tracking: Value 'always' is not a valid choice"),
+        (["weekly", "--name", "A", "--tracking", "always"], "invalid choice: 'always'"),
         (["weekly", "--name", "A", "--time-zone", "Mars/Olympus"], "Time zone: Name a time zone like"),
         (["weekly", "--name", "A", "--language", "not a language"], "Language: "),
         (["weekly", "--name", "A", "--upgrade-url", "javascript:alert(1)"], "Upgrade url: Enter a valid URL"),

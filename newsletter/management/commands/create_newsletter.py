@@ -36,7 +36,7 @@ class Command(commands.Command):
         parser.add_argument("--language", help="Its language, like en or pt-BR.")
         parser.add_argument("--time-zone", help="The author's time zone, like Europe/Berlin.")
         parser.add_argument("--postal-address", help="Stands in every mail; the law asks for it.")
-        parser.add_argument("--tracking", help=f"One of {', '.join(Newsletter.Tracking.values)}; anonymous without it.")
+        parser.add_argument("--tracking", choices=Newsletter.Tracking.values, help="Without it anonymous.")
         parser.add_argument(
             "--ask-first",
             action="store_true",
@@ -55,6 +55,8 @@ class Command(commands.Command):
             given["utm_hosts"] = utm.hosts_in(options["utm_hosts"] or "")
         except ValueError as error:
             raise CommandError(str(error)) from error
+        if options["ask_first"] and options["tracking"] != Newsletter.Tracking.INDIVIDUAL:
+            raise CommandError("--ask-first goes with --tracking individual: else there is nothing to agree to.")
         newsletter = Newsletter(slug=options["slug"], name=options["name"], **given)
         creation.create(newsletter)
         data = {"id": newsletter.pk, "newsletter": newsletter.slug, "name": newsletter.name}

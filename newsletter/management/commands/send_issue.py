@@ -66,7 +66,7 @@ class Command(commands.Command):
         data = stats.full_report(issue)
         if dispatch.status == Status.PAUSED:
             raise CommandError(
-                f"Sending paused: {dispatch.pause_reason} Mend it, then `manage.py resume_issue {issue.pk}`."
+                f"Sending paused: {dispatch.pause_reason} `manage.py resume_issue {issue.pk}` goes on with it."
             )
         return Answer(report_text(data), data)
 
