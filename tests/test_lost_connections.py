@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 READERS = 3
 CLAIM = b'INSERT INTO "newsletter_attempt"'
-OUTCOME = b"json_array_elements"
+OUTCOME = b"json_to_recordset"
 moments = pytest.mark.parametrize("moment", ["before", "after"])
 
 
