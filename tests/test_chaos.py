@@ -38,7 +38,7 @@ def judge(**changes: object) -> Verdict:
         "readers": ["ada", "bob", "eve"],
         "rows": [Row(1, "ada", "sent"), Row(2, "bob", "sent"), Row(3, "eve", "sent")],
         "copies": {"ada": 1, "bob": 1, "eve": 1},
-        "doubts": [],
+        "doubts": {},
     }
     return verdict.compare("a fault", **{**case, **changes})  # type: ignore[arg-type]
 
@@ -56,7 +56,7 @@ def test_a_reader_without_a_copy_is_lost_whatever_the_row_says() -> None:
 
 def test_a_reader_without_a_copy_is_not_lost_where_the_report_doubts_it_or_the_case_excuses_it() -> None:
     rows = [Row(1, "ada", "sent"), Row(2, "bob", "unconfirmed"), Row(3, "eve", "skipped")]
-    found = judge(rows=rows, copies={"ada": 1}, doubts=[2], excused={"eve"}, bound=1)
+    found = judge(rows=rows, copies={"ada": 1}, doubts={2: "No answer."}, excused={"eve"}, bound=1)
     assert (found.sent, found.lost, found.in_doubt, found.unlisted) == (1, 0, 1, 0)
     assert found.faults() == []
 
@@ -71,12 +71,12 @@ def test_two_copies_are_one_too_many_unless_the_author_sent_the_second() -> None
 def test_a_doubt_that_the_report_does_not_name_is_unlisted() -> None:
     rows = [Row(1, "ada", "sent"), Row(2, "bob", "unconfirmed"), Row(3, "eve", "queued")]
     assert judge(rows=rows).unlisted == 2
-    assert judge(rows=rows, doubts=[2], bound=1).faults() == ["1 doubts are not in the report."]
+    assert judge(rows=rows, doubts={2: "No answer."}, bound=1).faults() == ["1 doubts are not in the report."]
 
 
 def test_more_doubts_than_the_fault_may_leave_are_a_fault() -> None:
-    found = judge(doubts=[1, 2], bound=1)
-    assert found.faults() == ["2 are in doubt where at most 1 may be."]
+    found = judge(doubts={1: "The worker ended.", 2: "No answer.", 3: "No answer."}, bound=1)
+    assert found.faults() == ["3 are in doubt where at most 1 may be: No answer.; The worker ended."]
 
 
 def test_what_else_a_case_found_is_a_fault() -> None:

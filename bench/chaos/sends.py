@@ -154,7 +154,7 @@ class Send:
             readers=self.readers,
             rows=[verdict.Row(*row) for row in rows],
             copies=Counter(mail.rcpt for mail in self.mails()),
-            doubts=[row["id"] for row in report["doubts"]],
+            doubts={row["id"]: row["reply"] for row in report["doubts"]},
             bound=bound,
             excused=excused,
             resent=resent,

@@ -24,6 +24,7 @@ class Verdict:
     in_doubt: how many deliveries the report names in doubt.
     unlisted: deliveries that are in doubt, or whose copy the rows deny, without the report naming them.
     broken: what else did not hold, a sentence each.
+    reasons: what the report says of the doubts, each once.
     """
 
     fault: str
@@ -35,14 +36,18 @@ class Verdict:
     unlisted: int
     bound: int
     broken: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
 
     def faults(self) -> list[str]:
         """What must not be, a sentence each."""
+        reasons = "; ".join(self.reasons)
         found = [
             f"{self.lost} readers are lost." if self.lost else "",
             f"{self.twice} readers got it twice." if self.twice else "",
             f"{self.unlisted} doubts are not in the report." if self.unlisted else "",
-            f"{self.in_doubt} are in doubt where at most {self.bound} may be." if self.in_doubt > self.bound else "",
+            f"{self.in_doubt} are in doubt where at most {self.bound} may be: {reasons}"
+            if self.in_doubt > self.bound
+            else "",
         ]
         return [sentence for sentence in (*found, *self.broken) if sentence]
 
@@ -53,7 +58,7 @@ def compare(
     readers: Sequence[str],
     rows: Collection[Row],
     copies: Mapping[str, int],
-    doubts: Collection[int],
+    doubts: Mapping[int, str],
     bound: int = 0,
     excused: Collection[str] = (),
     resent: Collection[int] = (),
@@ -62,8 +67,8 @@ def compare(
     """The verdict on a send to the addresses `readers`.
 
     `copies` counts by address what the mail server has in its journal; `doubts` are the deliveries that the report
-    names, by id. `excused` are addresses that may rightly have got nothing: who left, or whom the mail server refused.
-    `resent` are deliveries that the author had sent again, by id.
+    names, by id, each with what it says of it. `excused` are addresses that may rightly have got nothing: who left, or
+    whom the mail server refused. `resent` are deliveries that the author had sent again, by id.
     """
     by_address = {row.address: row for row in rows}
     named, again = set(doubts), set(resent)
@@ -88,4 +93,5 @@ def compare(
         unlisted=unlisted,
         bound=bound,
         broken=tuple(broken),
+        reasons=tuple(sorted(set(doubts.values()))),
     )
