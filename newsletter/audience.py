@@ -71,6 +71,17 @@ def snapshot(dispatch: Dispatch, *, batch_size: int) -> bool:
     return True
 
 
+def note_sizes() -> None:
+    """Have PostgreSQL look at the deliveries as they are now, unless it does already.
+
+    What it knew was true while nothing was queued. Until it looks by itself, a minute or more, it would look for a
+    chunk, and every second for what is due, in ways that are good for a handful of rows.
+    """
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(f"ANALYZE (SKIP_LOCKED) {connection.ops.quote_name(Delivery._meta.db_table)}")
+
+
 def _list_readers(newsletter: Newsletter) -> dict[str, int]:
     everyone, params = candidates(newsletter).query.sql_with_params()
     levels, more_params = Membership.objects.levels().query.sql_with_params()

@@ -11,9 +11,10 @@ from django.utils import timezone
 
 from newsletter import audience
 from newsletter.models import Batch, Delivery, Dispatch, DispatchProfile, Newsletter, Revision
+from newsletter.settings import ENV
 from subscribers import consent, tiers
 from subscribers.models import Membership, Subscriber, Subscription, Suppression, Tier
-from tests.making import make_issue, make_newsletter, make_reader, make_subscriber
+from tests.making import make_dispatch, make_issue, make_newsletter, make_reader, make_subscriber
 
 pytestmark = pytest.mark.django_db
 
@@ -99,6 +100,18 @@ def test_batches_hold_at_most_their_size_and_everybody_once() -> None:
     sizes = [Delivery.objects.filter(batch=batch).count() for batch in Batch.objects.order_by("number")]
     assert sizes == [3, 3, 1]
     assert dispatch.deliveries.values("subscriber").distinct().count() == 7
+
+
+def test_the_database_knows_of_what_is_queued_once_a_large_issue_is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as it takes nothing for queued it looks for that in ways that take seconds where it is a million."""
+    monkeypatch.setitem(ENV.__dict__, "batch_size", 3)
+    dispatch = make_dispatch(make_newsletter(), readers=7)
+    assert dispatch.status == Dispatch.Status.SENDING
+    if connection.vendor == "postgresql":
+        known = "SELECT most_common_vals::text FROM pg_stats WHERE tablename = 'newsletter_delivery'"
+        with connection.cursor() as cursor:
+            cursor.execute(f"{known} AND attname = 'status'")
+            assert cursor.fetchall() == [("{queued}",)]
 
 
 def test_a_snapshot_is_taken_once() -> None:

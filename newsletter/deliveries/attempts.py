@@ -7,6 +7,7 @@ import uuid
 
 from django.db import connection
 
+from newsletter.deliveries import prepared
 from newsletter.deliveries.clock import now
 from newsletter.models import Attempt, Batch
 
@@ -18,7 +19,9 @@ def begin(batch: Batch, *, worker: str, transport: str, key: uuid.UUID) -> Attem
         INSERT INTO {_table()} (batch_id, worker, transport, idempotency_key, accepted, calls)
         VALUES (%s, %s, %s, %s, 0, '[]') RETURNING *
     """  # noqa: S608 - own names
-    return Attempt.objects.raw(sql, given)[0]
+    attempt = Attempt.objects.raw(sql, given)[0]
+    attempt.batch = batch
+    return attempt
 
 
 def close(attempt: Attempt, *, accepted: int) -> bool:
@@ -28,8 +31,8 @@ def close(attempt: Attempt, *, accepted: int) -> bool:
         UPDATE {_table()} SET accepted = CASE WHEN accepted < %s THEN %s ELSE accepted END, finished_at = {now()}
         WHERE id = %s AND finished_at IS NULL
     """  # noqa: S608 - own names
-    with connection.cursor() as cursor:
-        cursor.execute(sql, [accepted, accepted, attempt.pk])
+    params = [accepted, accepted, attempt.pk]
+    with prepared.run(sql, params, dispatch_id=attempt.batch.dispatch_id) as cursor:
         return bool(cursor.rowcount)
 
 

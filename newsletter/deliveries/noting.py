@@ -13,7 +13,7 @@ from django.db.models import Case, DateTimeField, F, Value, When
 from django.db.models.functions import Coalesce, Now
 
 from newsletter.content import clean_line
-from newsletter.deliveries import accepting, attempts, given
+from newsletter.deliveries import accepting, attempts, given, prepared
 from newsletter.deliveries.accepting import OPEN, TAKEN_FROM
 from newsletter.deliveries.clock import now
 from newsletter.models import Attempt, Batch, Delivery, Dispatch
@@ -91,18 +91,16 @@ def _note_at_once(attempt: Attempt, accepted: Sequence[Outcome]) -> None:
     # In the order of their ids, as all who hold several deliveries take them, so that no two wait for each other.
     in_order = sorted(accepted, key=lambda outcome: outcome.delivery_id)
     answers = [{"id": each.delivery_id, "reply": each.reply, "provider_id": _provider_id(each)} for each in in_order]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            UPDATE {table}
-            SET status = %s, settled_at = {now()}, reply = given.reply, provider_id = given.provider_id,
-                accepted_by = %s
-            FROM {given.table(given.types_of(Delivery, list(answers[0])))}
-            WHERE {table}.id = given.id AND {table}.attempt_id = %s AND {table}.status IN (%s, %s, %s, %s)
-                AND {table}.accepted_by IS NULL
-            """,  # noqa: S608 - own names
-            [Status.SENT.value, attempt.pk, given.rows(answers), attempt.pk, *(status.value for status in TAKEN_FROM)],
-        )
+    sql = f"""
+        UPDATE {table}
+        SET status = %s, settled_at = {now()}, reply = given.reply, provider_id = given.provider_id, accepted_by = %s
+        FROM {given.table(given.types_of(Delivery, list(answers[0])))}
+        WHERE {table}.id = given.id AND {table}.attempt_id = %s AND {table}.status IN (%s, %s, %s, %s)
+            AND {table}.accepted_by IS NULL
+    """  # noqa: S608 - own names
+    taken_from = [status.value for status in TAKEN_FROM]
+    params = [Status.SENT.value, attempt.pk, given.rows(answers), attempt.pk, *taken_from]
+    with prepared.run(sql, params, dispatch_id=attempt.batch.dispatch_id) as cursor:
         if cursor.rowcount < len(accepted):
             raise _KnownBefore
 

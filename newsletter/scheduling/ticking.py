@@ -73,7 +73,8 @@ def prepare(dispatch: Dispatch) -> None:
     try:
         if not dispatch.newsletter.subscriptions.exists():
             raise NobodyThere("The newsletter has no readers yet: import or invite some, then resume.")
-        audience.snapshot(dispatch, batch_size=ENV.batch_size)
+        if audience.snapshot(dispatch, batch_size=ENV.batch_size) and dispatch.batches.count() > 1:
+            audience.note_sizes()
         deliveries.forget_erased(Dispatch.objects.filter(pk=dispatch.pk))
         variants.ensure_all(dispatch)
         mine.filter(status=Status.PREPARING).update(status=Status.SENDING)
