@@ -23,12 +23,14 @@ base32, and read back in any case. Beside a BOUNCE_ADDRESS of 13 octets and a pl
 from __future__ import annotations
 
 import binascii
+import hashlib
 import hmac
 import re
 from base64 import b32decode, urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -43,6 +45,8 @@ READER_BYTES = SUBSCRIBER_BYTES + NEWSLETTER_BYTES + ID_BYTES
 URL_BYTES = 4096
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+# RFC 2104 section 2: what the key is mixed with before each of the two hashes.
+_INNER, _OUTER = (bytes(octet ^ pad for octet in range(256)) for pad in (0x36, 0x5C))
 _CONTROLS = re.compile("[\x00-\x1f\x7f]")
 # What may stand before a token in a local part: our own name with whatever sign the mail system puts between them, and
 # the tags that others add in front (BATV: prvs=…=). The signature says whether it is one.
@@ -63,10 +67,7 @@ class ReaderToken:
 
 
 def _mac(key_number: int, purpose: bytes, body: bytes) -> bytes:
-    return _digest(settings.TOKEN_KEYS[key_number].encode(), key_number, purpose, body)
-
-
-def _digest(key: bytes, key_number: int, purpose: bytes, body: bytes) -> bytes:
+    key = settings.TOKEN_KEYS[key_number].encode()
     return hmac.digest(key, purpose + b"\0" + bytes([key_number]) + body, "sha256")[:MAC_BYTES]
 
 
@@ -84,30 +85,43 @@ def _base32(raw: bytes) -> str:
     return written[: -(-8 * len(raw) // 5)]
 
 
-@dataclass(frozen=True)
 class _Key:
-    """A key to sign with."""
+    """The key to sign with.
 
-    number: int
-    key: bytes
+    `_mac` again, in less than half of its time, which every mail takes up to five times: the two hashes that it
+    consists of are begun once for each purpose (RFC 2104 section 4).
+    """
 
-    @classmethod
-    def newest(cls) -> _Key:
+    def __init__(self) -> None:
         number = max(settings.TOKEN_KEYS)
-        return cls(number, settings.TOKEN_KEYS[number].encode())
+        key = settings.TOKEN_KEYS[number].encode()
+        sha256 = hashlib.sha256
+        key = (sha256(key).digest() if len(key) > sha256().block_size else key).ljust(sha256().block_size, b"\0")
+        self._number = bytes([number])
+        self._inner = sha256(key.translate(_INNER))
+        self._outer = sha256(key.translate(_OUTER))
+        self._begun: dict[bytes, Any] = {}
 
     def sign(self, purpose: bytes, body: bytes) -> str:
-        return urlsafe_b64encode(self.signed(purpose, body)).rstrip(b"=").decode("ascii")
+        return urlsafe_b64encode(self._signed(purpose, body)).rstrip(b"=").decode("ascii")
 
     def sign_for_address(self, purpose: bytes, body: bytes) -> str:
-        return _base32(self.signed(purpose, body))
+        return _base32(self._signed(purpose, body))
 
-    def signed(self, purpose: bytes, body: bytes) -> bytes:
-        return bytes([self.number]) + body + _digest(self.key, self.number, purpose, body)
+    def _signed(self, purpose: bytes, body: bytes) -> bytes:
+        if purpose not in self._begun:
+            begun = self._inner.copy()
+            begun.update(purpose + b"\0" + self._number)
+            self._begun[purpose] = begun
+        inner = self._begun[purpose].copy()
+        inner.update(body)
+        outer = self._outer.copy()
+        outer.update(inner.digest())
+        return b"%b%b%b" % (self._number, body, outer.digest()[:MAC_BYTES])
 
 
 def _sign(purpose: bytes, body: bytes) -> str:
-    return _Key.newest().sign(purpose, body)
+    return _Key().sign(purpose, body)
 
 
 def _read(purpose: bytes, token: str, *, longest: int, shortest: int) -> bytes:
@@ -250,7 +264,7 @@ class Links:
     """
 
     def __init__(self, newsletter_public_id: int, upgrade_url: str = "") -> None:
-        self._key = _Key.newest()
+        self._key = _Key()
         self._newsletter = newsletter_public_id.to_bytes(NEWSLETTER_BYTES, "big")
         self._upgrade_url = upgrade_url
         self._site = settings.SITE_URL

@@ -183,6 +183,13 @@ def test_the_highest_key_signs_and_all_verify(settings: Settings) -> None:
             read(old[read])
 
 
+@pytest.mark.parametrize("octets", [16, 63, 64, 65, 200])
+def test_a_key_of_any_length_signs_what_it_verifies(settings: Settings, octets: int) -> None:
+    settings.TOKEN_KEYS = {7: "é" * (octets // 2) + "k" * (octets % 2)}
+    for read, token in make_tokens().items():
+        read(token)
+
+
 def test_another_sites_key_forges_nothing(settings: Settings) -> None:
     settings.TOKEN_KEYS = {1: "the key of somebody else"}
     forged = make_tokens()
