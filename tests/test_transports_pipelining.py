@@ -9,8 +9,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from typing import ClassVar
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,8 +21,9 @@ from newsletter.message import dkim
 from newsletter.transports import Outcome, Result
 from newsletter.transports.smtp import DEPTH, GIVE_UP_AFTER, SmtpTransport
 from newsletter.transports.smtp.replies import Replies
-from tests.smtp_sink import EXTENSIONS, HANG_UP, WITH_CHUNKING, SmtpSink
+from tests.smtp_sink import EXTENSIONS, HANG_UP, WITH_CHUNKING, Session, SmtpSink
 from tests.test_transports_smtp import SENDER, Sinks, make_compiled, make_reader, results, silent_for, sinks
+from tests.waiting import until
 
 __all__ = ["sinks"]  # a fixture
 
@@ -31,6 +34,16 @@ WAYS = {"chunking": WITH_CHUNKING, "pipelining": EXTENSIONS, "step by step": STE
 @pytest.fixture(params=list(WAYS.values()), ids=list(WAYS))
 def extensions(request: pytest.FixtureRequest) -> tuple[str, ...]:
     return tuple(request.param)
+
+
+class Counting(dkim.Signer):
+    """Knows how many messages were signed."""
+
+    signed: ClassVar[int] = 0
+
+    def sign(self, octets: bytes) -> bytes:
+        type(self).signed += 1
+        return super().sign(octets)
 
 
 def crowd(count: int, **special: str) -> list[str]:
@@ -54,6 +67,44 @@ def transport_to(
     transport = SmtpTransport(sink.url, timeout=timeout, connections=connections, messages_per_connection=most)
     yield transport
     transport.close()
+
+
+@pytest.mark.parametrize("way", ["pipelining", "step by step"])
+def test_the_next_message_is_made_while_the_relay_is_busy_with_the_one_before(sinks: Sinks, way: str) -> None:
+    Counting.signed = 0
+    under_way = 2 if way == "pipelining" else 1  # the second's envelope goes with the first
+
+    def wait() -> None:
+        until(lambda: Counting.signed > under_way, "the next message is made", seconds=10)
+
+    calls = iter([wait])
+
+    def busy(_: Session) -> None:
+        for call in calls:
+            call()
+
+    sink = sinks(answers={"message": busy}, extensions=WAYS[way])
+    key = ed25519.Ed25519PrivateKey.generate()
+    transport = SmtpTransport(sink.url, timeout=20, signers=[Counting("example.org", "s", key)])
+    assert results(hand_over(transport, crowd(4))) == [Result.ACCEPTED] * 4
+    transport.close()
+    assert next(calls, None) is None, "the relay waited for it"
+
+
+def test_a_message_that_cannot_be_made_ahead_is_refused_in_its_turn_and_the_others_go(sinks: Sinks) -> None:
+    class Broken(dkim.Signer):
+        def sign(self, octets: bytes) -> bytes:
+            if b"r2@example.org" in octets:
+                raise ValueError("There is no such key.")
+            return super().sign(octets)
+
+    sink = sinks()
+    key = ed25519.Ed25519PrivateKey.generate()
+    transport = SmtpTransport(sink.url, timeout=5, signers=[Broken("example.org", "s", key)])
+    outcomes = hand_over(transport, crowd(3))
+    transport.close()
+    assert results(outcomes) == [Result.ACCEPTED, Result.REFUSED, Result.ACCEPTED]
+    assert outcomes[1].reply == "There is no such key."
 
 
 def assert_true(outcomes: list[Outcome], addresses: list[str], sink: SmtpSink) -> None:

@@ -115,6 +115,7 @@ class SmtpTransport:
                         pipeline.fill(load)
                 self._next_look = 0.0
             self._open_more(load, name)
+            load.make_ahead(len(self._watched))
         wait = max(self._next_look - clock.now(), 0) if load.left else 0
         events = self._selector.select(wait)
         for key, _ in events:

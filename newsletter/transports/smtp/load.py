@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import islice
 
 from newsletter import clock
 from newsletter.message import Compiled, Mail, Reader
@@ -97,12 +99,24 @@ class Load:
                 self.settle(message, Result.REFUSED, reply, tried=False)
                 continue
             try:
-                message.octets = message.octets or self._make(message.compiled, message.reader)
+                self._fill_in(message)
             except ValueError as error:
                 self.settle(message, Result.REFUSED, str(error), tried=False)
                 continue
             return message
         return None
+
+    def make_ahead(self, count: int) -> None:
+        """Make the octets of the next `count` messages already, so that none is made while a connection waits for it.
+
+        Where there is no message to make, `next` says so when its turn comes.
+        """
+        for message in islice(self.waiting, count):
+            with suppress(ValueError):
+                self._fill_in(message)
+
+    def _fill_in(self, message: Message) -> None:
+        message.octets = message.octets or self._make(message.compiled, message.reader)
 
     def settle(
         self, message: Message, result: Result, reply: str, *, tried: bool = True, retry_after: float | None = None
