@@ -74,14 +74,16 @@ class Sink:
         self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - as long as the process
         self.messages = 0
         self.readers: set[bytes] = set()
-        self.first = self.last = 0.0
+        self.first = self.last = self._now = 0.0
         self.stopping = False
 
     def run(self) -> None:
         """Serve."""
         while not self.stopping:
             wait = max(self._late[0][0] - time.monotonic(), 0) if self._late else 0.2
-            for key, _ in self._selector.select(wait):
+            events = self._selector.select(wait)
+            self._now = time.monotonic()
+            for key, _ in events:
                 if key.data is None:
                     self._accept()
                 else:
@@ -100,7 +102,7 @@ class Sink:
 
     def _say(self, connected: socket.socket, reply: bytes) -> None:
         if self._delay:
-            self._late.append((time.monotonic() + self._delay, connected, reply))
+            self._late.append((self._now + self._delay, connected, reply))
         else:
             with contextlib.suppress(OSError):  # it may be gone
                 connected.send(reply)

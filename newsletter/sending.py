@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 TASK_SECONDS = 30.0  # then the batch is given back and rung again, so that a worker can stop between tasks
 _AWAY = (OperationalError, InterfaceError, InternalError)  # of a database that may take the same again later
+KEPT_FOR = 30  # a lease is renewed once this part of it is over: more often would cost each chunk of a far relay
 COMPILED_KEPT = 64  # variants a worker holds compiled; keeps memory flat however many there are
 
 
@@ -98,7 +99,7 @@ class _Lease:
     def keep(self) -> bool:
         """Renew it where that was not done a moment ago; False once it is lost."""
         ends = _lease_ends()
-        if ends - self.ends < min(1.0, ENV.lease_seconds / 10):
+        if ends - self.ends < ENV.lease_seconds / KEPT_FOR:
             return True
         mine = Batch.objects.filter(pk=self.batch.pk, lease_token=self.batch.lease_token, leased_until__gt=Now())
         if not mine.update(leased_until=_lease_end()):
