@@ -188,6 +188,8 @@ def test_a_single_message_does_not_wait_for_the_other_readers_of_a_domain(
 @pytest.mark.django_db(transaction=True)
 def test_a_worker_waits_for_the_rate_and_holds_its_lease(sink: SmtpSink, monkeypatch: pytest.MonkeyPatch) -> None:
     allow(monkeypatch, rate_per_second=2)
+    for name, seconds in (("smtp_timeout", 3.0), ("lease_seconds", 9.0)):
+        monkeypatch.setitem(ENV.__dict__, name, seconds)
     dispatch = make_dispatch(make_newsletter(), readers=5)
     began = time.monotonic()
     held = []
