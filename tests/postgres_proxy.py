@@ -1,5 +1,5 @@
-"""Stands between Django and PostgreSQL, and loses the connection at one COMMIT: before the server gets it, or after the
-server has done it and before the client hears so."""
+"""Stands between Django and PostgreSQL, and loses the connection at one COMMIT: before the server gets it, after the
+server has done it and before the client hears so, or with the COMMIT still on its way to the server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Literal
 
 from django.db import connection
 
-Moment = Literal["before", "after"]
+Moment = Literal["before", "after", "late"]
 WAIT = 30.0  # for an answer of the server, on a machine that is busy with other things
 
 
@@ -20,13 +20,15 @@ class PostgresProxy:
     """Passes on what is said to the server at `address`, on its own `port`.
 
     A connection is cut at the first COMMIT of a transaction in which the client had sent `sign`; `meanwhile` is called
-    then, in a thread of the proxy. `cuts` is how often: after the first time nothing is cut any more.
+    then, in a thread of the proxy. `cuts` is how often: after the first time nothing is cut any more. `over` is set
+    when the server has had that COMMIT, or never will.
     """
 
     def __init__(
         self, address: tuple[str, int], *, sign: bytes, moment: Moment, meanwhile: Callable[[], object]
     ) -> None:
         self.cuts = 0
+        self.over = threading.Event()
         self._address = address
         self._sign, self._moment, self._meanwhile = sign, moment, meanwhile
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -62,20 +64,25 @@ class PostgresProxy:
                     if key.fileobj is client:
                         signed = signed or self._sign in said
                         if signed and not self.cuts and b"COMMIT" in said:
-                            self._cut(server, said)
+                            self._cut(client, server, said)
                             return
                         signed = signed and b"COMMIT" not in said
                     key.data.sendall(said)
 
-    def _cut(self, server: socket.socket, commit: bytes) -> None:
+    def _cut(self, client: socket.socket, server: socket.socket, commit: bytes) -> None:
         self.cuts += 1
-        if self._moment == "after":
+        if self._moment == "late":
+            client.close()
+            self._meanwhile()
+        if self._moment == "before":
+            server.close()
+        else:
             server.sendall(commit)
             server.settimeout(WAIT)
             server.recv(65536)
-        else:
-            server.close()
-        self._meanwhile()
+        if self._moment != "late":
+            self._meanwhile()
+        self.over.set()
 
 
 @contextlib.contextmanager

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
+import uuid
 from collections.abc import Iterator
 
 import pytest
-from django.db import OperationalError, connection, connections
+from django.db import OperationalError, connection, connections, transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -17,6 +19,7 @@ from subscribers.models import Subscriber
 from tests.making import make_dispatch, make_newsletter
 from tests.postgres_proxy import Moment, losing
 from tests.smtp_sink import SmtpSink
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -90,6 +93,46 @@ def test_it_does_so_though_the_lease_ran_out_meanwhile(sink: SmtpSink) -> None:
     assert states(dispatch) == {("queued", 0)}
     send(dispatch)
     assert copies(sink) == [1] * READERS
+
+
+def test_a_claim_whose_commit_comes_late_goes_back_to_the_queue_all_the_same(sink: SmtpSink) -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=READERS)
+
+    def waited_for_or_given_up() -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+            (waited_for,) = cursor.fetchone()
+        return waited_for or Batch.objects.filter(lease_token=None).exists()
+
+    def come_late() -> None:
+        until(waited_for_or_given_up, "the worker has noticed")
+        connections.close_all()
+
+    with losing(sign=CLAIM, moment="late", meanwhile=come_late) as proxy:
+        with pytest.raises(OperationalError):
+            send(dispatch)
+        until(proxy.over.is_set, "the server has had the COMMIT")
+    assert states(dispatch) == {("queued", 0)}
+    send(dispatch)
+    assert states(dispatch) == {("sent", 1)}
+    assert copies(sink) == [1] * READERS
+
+
+def test_a_lease_that_runs_out_in_the_midst_of_a_claim_is_taken_back_after_it(sink: SmtpSink) -> None:
+    """Whoever takes it back before the COMMIT sees nothing of the chunk."""
+    dispatch = make_dispatch(make_newsletter(), readers=READERS)
+    batch = dispatch.batches.get()
+    assert sending._take_lease(batch)
+    with transaction.atomic():
+        attempt = deliveries.begin(batch, worker="frozen", transport="smtp", key=uuid.uuid4())
+        assert len(deliveries.claim(batch, attempt=attempt, limit=READERS)) == READERS
+        tick = threading.Thread(target=let_the_lease_run_out, daemon=True)
+        tick.start()
+        tick.join(30)
+        assert not tick.is_alive(), "the tick does not wait for it"
+    scheduling.take_back_expired()
+    assert states(dispatch) == {("unconfirmed", 1)}
+    assert not Batch.objects.exclude(lease_token=None).exists()
 
 
 @moments

@@ -13,11 +13,18 @@ from newsletter.models import Attempt, Batch
 
 
 def begin(batch: Batch, *, worker: str, transport: str, key: uuid.UUID) -> Attempt:
-    """A new attempt of `worker` to hand a chunk of `batch` over by `transport`, under the idempotency key `key`."""
-    given = [batch.pk, worker, transport, Attempt._meta.get_field("idempotency_key").get_db_prep_value(key, connection)]
+    """A new attempt of `worker` to hand a chunk of `batch` over by `transport`, under the idempotency key `key`.
+
+    Until the transaction ends nobody can take the lease of `batch` back.
+    """
+    given = [worker, transport, Attempt._meta.get_field("idempotency_key").get_db_prep_value(key, connection), batch.pk]
+    # PostgreSQL looks for the batch itself, and locks it, only at the COMMIT. Were the lease taken back before that,
+    # nobody would see the rows of this chunk then, and they be SENDING for ever.
+    locked = "FOR KEY SHARE" if connection.vendor == "postgresql" else ""
     sql = f"""
         INSERT INTO {_table()} (batch_id, worker, transport, idempotency_key, accepted, calls)
-        VALUES (%s, %s, %s, %s, 0, '[]') RETURNING *
+        SELECT id, %s, %s, %s, 0, '[]' FROM {connection.ops.quote_name(Batch._meta.db_table)} WHERE id = %s {locked}
+        RETURNING *
     """  # noqa: S608 - own names
     attempt = Attempt.objects.raw(sql, given)[0]
     attempt.batch = batch

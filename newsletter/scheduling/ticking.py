@@ -135,11 +135,14 @@ def waiting_singles() -> list[int]:
 
 
 def take_back_expired() -> None:
-    """Batches whose worker is gone: what it held is UNCONFIRMED, the rest may be rung again."""
+    """Batches whose worker is gone: what it held is UNCONFIRMED, the rest may be rung again.
+
+    One whose worker is in the midst of a claim has its turn at the next look.
+    """
     expired = Batch.objects.filter(leased_until__lt=Now())
     for batch in expired:
         with transaction.atomic():
-            same = Batch.objects.select_for_update().filter(
+            same = Batch.objects.select_for_update(skip_locked=True).filter(
                 pk=batch.pk, lease_token=batch.lease_token, leased_until__lt=Now()
             )
             if same.exists():
