@@ -204,7 +204,8 @@ def _send_chunk(lease: _Lease, pinned: Callable[[], _Pinned], limit: int) -> Sen
 
 def _ask_again(lease: _Lease, pinned: Callable[[], _Pinned], attempt: Attempt, *, stopping: Callable[[], bool]) -> None:
     """Make the calls of `attempt` that left a doubt again, as they were: a provider that keeps their keys repeats its
-    answer, and a call that never reached it is made now. Within TASK_SECONDS, the rest later."""
+    answer, and a call that never reached it is made now. Within TASK_SECONDS, and until it is stopped; the rest later.
+    """
     began = clock.now()
     transport = _transport()
     keyed = transports.keyed(transport)
@@ -218,7 +219,7 @@ def _ask_again(lease: _Lease, pinned: Callable[[], _Pinned], attempt: Attempt, *
     random.shuffle(calls)  # one that never gets an answer does not stand in front of the others for ever
     outcomes: list[Outcome] = []
     try:
-        while calls and not stopping() and clock.now() - began < TASK_SECONDS:
+        while calls and not stopping() and clock.now() - began < TASK_SECONDS and deliveries.may_go_on(lease.batch):
             mail, sender = _mail(pinned(), attempt, calls.pop()), pinned().sender
             if len(mail) > 1:
                 continue  # their tiers are no longer the same, nor would the call be

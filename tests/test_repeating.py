@@ -12,6 +12,7 @@ from email.utils import parseaddr
 from typing import Any
 
 import pytest
+from django.db import connections
 from django.db.models import F
 from django.utils import timezone
 
@@ -22,7 +23,7 @@ from subscribers import consent, tiers
 from subscribers.models import Membership, Subscriber, Subscription, Tier
 from tests.conftest import Start
 from tests.making import make_dispatch, make_issue, make_newsletter, make_reader
-from tests.provider_double import Double, Keeping, running
+from tests.provider_double import Call, Double, Keeping, running
 from tests.sending import let_go_of_the_transport, use_provider
 from tests.waiting import until
 
@@ -204,6 +205,37 @@ def test_nothing_is_asked_while_it_is_stopped(provider: str, keeping: Keeping, d
         Halt.objects.all().delete()
         send_again(dispatch)
         assert statuses(dispatch) == {"sent": 2}
+
+
+@only_resend
+@pytest.mark.parametrize("why", ["paused", "halted"])
+def test_no_further_call_is_made_again_once_it_is_stopped(
+    provider: str, keeping: Keeping, double: Double, why: str
+) -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=4)
+
+    def take_and_hang_up(call: Call) -> None:
+        keeping(call)
+
+    def stop_and_answer(call: Call) -> Any:
+        if why == "paused":
+            scheduling.pause_if_running(dispatch, "Wait.")
+        else:
+            scheduling.halt("Wait.")
+        connections.close_all()
+        return keeping(call)
+
+    double.answer = take_and_hang_up
+    send(dispatch)
+    assert statuses(dispatch) == {"unconfirmed": 4}
+    double.answer = stop_and_answer
+    send_again(dispatch)
+    assert keeping.again == 1
+    assert statuses(dispatch) == {"sent": 1, "unconfirmed": 3}
+    double.answer = keeping
+    scheduling.resume(dispatch) if why == "paused" else scheduling.end_halt()
+    send_again(dispatch)
+    assert statuses(dispatch) == {"sent": 4}
 
 
 @pytest.mark.parametrize("how", ["left", "erased"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 
-from django.db.models import Exists, F
+from django.db.models import Exists, F, QuerySet
 from django.db.models.functions import Greatest, Now
 
 from newsletter.deliveries.claiming import Claimed, exclusion_now, with_messages
@@ -41,15 +41,23 @@ def may_repeat(attempt: Attempt, batch: Batch) -> bool:
     spare. Where it does not, they are never made again."""
     window = KEPT[attempt.transport] - dt.timedelta(seconds=ENV.lease_seconds)
     Attempt.objects.filter(pk=attempt.pk, started_at__lt=Now() - window).update(repeat_at=None)
-    held = Batch.objects.filter(
+    due = Attempt.objects.filter(Exists(_held(batch)), pk=attempt.pk, repeat_at__lte=Now())
+    return bool(due.update(repeat_at=Now() + dt.timedelta(seconds=ENV.lease_seconds)))
+
+
+def may_go_on(batch: Batch) -> bool:
+    """Whether all that `may_repeat` asks of the batch still holds, for the next call."""
+    return _held(batch).exists()
+
+
+def _held(batch: Batch) -> QuerySet[Batch]:
+    return Batch.objects.filter(
         ~Exists(Halt.objects.all()),
         pk=batch.pk,
         lease_token=batch.lease_token,
         leased_until__gt=Now(),
         dispatch__status__in=REPEATING,
     )
-    due = Attempt.objects.filter(Exists(held), pk=attempt.pk, repeat_at__lte=Now())
-    return bool(due.update(repeat_at=Now() + dt.timedelta(seconds=ENV.lease_seconds)))
 
 
 def calls_in_doubt(attempt: Attempt) -> list[list[Claimed]]:
