@@ -71,6 +71,7 @@ def database_restarted(servers: Servers, fault: str, size: Size) -> Verdict:
         time.sleep(away)
         servers.start_postgres()
     send.await_end()
+    send.await_noted()
     return send.verdict()
 
 
@@ -89,6 +90,7 @@ def disk_full(servers: Servers, fault: str, size: Size) -> Verdict:
         finally:
             admin.execute("DROP FUNCTION chaos_full_disk CASCADE")
     send.await_end()
+    send.await_noted()
     return send.verdict()
 
 
@@ -100,6 +102,7 @@ def writes_refused(servers: Servers, fault: str, size: Size) -> Verdict:
     with _read_only(servers):
         time.sleep(ENV.lease_seconds + 1)
     send.await_end()
+    send.await_noted()
     return send.verdict()
 
 

@@ -113,9 +113,17 @@ class Send:
             dispatch = self.dispatch()
             if dispatch.status == Dispatch.Status.PAUSED:
                 raise StillNot(f"It paused: {dispatch.pause_reason}")
-            return dispatch.status == Dispatch.Status.SENT
+            # A late answer may have put rows back into the queue, and no tick have seen them yet.
+            return dispatch.status == Dispatch.Status.SENT and not self.deliveries.filter(status__in=OPEN).exists()
 
         until(ended, "the dispatch is sent", seconds=SEND_SECONDS)
+
+    def await_noted(self) -> None:
+        """Wait until workers that live have noted all their answers, and for the end of what goes on by that: one whose
+        note the database did not take tries again seconds later, when the dispatch may be SENT with doubts."""
+        unfinished = Attempt.objects.filter(batch__dispatch__issue=self.issue, finished_at=None)
+        until(lambda: not unfinished.exists(), "all answers are noted")
+        self.await_end()
 
     def ring_all(self) -> None:
         """Call for every batch at once, whoever holds it."""
