@@ -333,7 +333,6 @@ def _database() -> dict[str, Any]:
         # the table is small, it would read the whole of it instead.
         # Compiling a query takes 50 ms, and none of ours is made faster by so much.
         given = database.setdefault("OPTIONS", {})
-        given.setdefault("prepare_threshold", 5)  # what is run for every chunk: deliveries.prepared
         given["options"] = f"{idle} -c random_page_cost=1.1 -c jit=off {given.get('options', '')}".strip()
     return database
 
