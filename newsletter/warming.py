@@ -21,6 +21,7 @@ FIRST_CAP, CEILING = 50, 100_000
 HIGH_SHARE = 0.05  # of refusals in a day: then the next is no larger
 IDLE = dt.timedelta(days=30)  # without mail, and providers have forgotten the domain
 LOOK = dt.timedelta(seconds=5)  # between two looks of a batch whose places others hold
+LONGEST_LOOK = dt.timedelta(minutes=10)  # the setting that makes it wait may be taken back
 
 
 def lock_today(dispatch: Dispatch) -> SendingDay | None:
@@ -77,10 +78,13 @@ def note(day: SendingDay, outcomes: Sequence[Outcome], *, not_begun: int = 0) ->
 
 
 def look_again(batch: Batch) -> Now | dt.datetime:
-    """When to look again for a batch that found no place left: tomorrow, but in a moment where another batch of its
-    sending domain is in the midst of a chunk, since what is not tried of that gives its places back."""
+    """When to look again for a batch that found no place left: tomorrow or after LONGEST_LOOK, but in a moment where
+    another batch of its sending domain is in the midst of a chunk, since what is not tried of that gives its places
+    back."""
     others = _in_the_midst(batch.dispatch.sender_domain).exclude(pk=batch.pk)
-    return Now() + LOOK if others.exists() else tomorrow()  # type: ignore[return-value]
+    if others.exists():
+        return Now() + LOOK  # type: ignore[return-value]
+    return min(tomorrow(), timezone.now() + LONGEST_LOOK)
 
 
 def tomorrow() -> dt.datetime:

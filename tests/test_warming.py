@@ -141,6 +141,29 @@ def started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warming, "FIRST_CAP", 3)
 
 
+def assert_waits_for_the_next_day(batch: Batch) -> None:
+    """It is looked at then, and now and then before: whether it still has to wait."""
+    assert batch.due_at
+    assert timezone.now() + warming.LOOK < batch.due_at <= warming.tomorrow()
+    assert batch.due_at <= timezone.now() + warming.LONGEST_LOOK
+
+
+@pytest.mark.usefixtures("started")
+def test_what_waited_goes_on_once_the_setting_names_its_domain_no_more(
+    sink: SmtpSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=5)
+    send(dispatch)
+    assert len(sink.messages()) == 3
+    monkeypatch.setitem(ENV.__dict__, "warm_up", {})
+    waiting = dispatch.batches.get().due_at
+    assert waiting
+    Batch.objects.update(due_at=waiting - warming.LONGEST_LOOK)
+    assert scheduling.to_ring() == [dispatch.batches.get().pk]
+    send(dispatch)
+    assert len(sink.messages()) == 5
+
+
 @pytest.mark.usefixtures("started")
 def test_what_is_over_the_cap_waits_for_tomorrow(sink: SmtpSink) -> None:
     dispatch = make_dispatch(make_newsletter(), readers=5)
@@ -148,7 +171,7 @@ def test_what_is_over_the_cap_waits_for_tomorrow(sink: SmtpSink) -> None:
     send(dispatch)
     assert len(sink.messages()) == 3
     assert list(Delivery.objects.filter(status="queued").values_list("tries", flat=True)) == [0, 0]
-    assert Batch.objects.get().due_at == warming.tomorrow()
+    assert_waits_for_the_next_day(Batch.objects.get())
     assert scheduling.to_ring() == []
     assert "the 3 mails of today are sent" in warming.reason(dispatch)
     day = SendingDay.objects.get()
@@ -263,7 +286,7 @@ def test_places_that_nobody_can_give_back_are_waited_for_until_tomorrow(
     over(in_the_midst)
     dispatch = make_dispatch(make_newsletter(), readers=1)
     send(dispatch)
-    assert dispatch.batches.get().due_at == warming.tomorrow()
+    assert_waits_for_the_next_day(dispatch.batches.get())
     assert "the 3 mails of today are sent" in warming.reason(dispatch)
 
 
@@ -273,7 +296,7 @@ def test_a_batch_does_not_wait_for_places_in_its_own_hands(sink: SmtpSink) -> No
     batch = dispatch.batches.get()
     Attempt.objects.create(batch=batch, worker="killed", transport="smtp", idempotency_key=uuid.uuid4())
     send(dispatch)
-    assert dispatch.batches.get().due_at == warming.tomorrow()
+    assert_waits_for_the_next_day(dispatch.batches.get())
 
 
 @pytest.mark.usefixtures("started")

@@ -63,8 +63,8 @@ def report_text(data: dict[str, Any]) -> str:
         text += [_duplicate(row) for row in data["breaches"] if row["delivery_id"]]
     if data["put_off"]["deliveries"]:
         text.append(
-            "{deliveries} were put off and are tried again from {next_try_at}, by a worker or `manage.py work`; the"
-            " relay said: {reply}".format(**data["put_off"])
+            "{deliveries} were put off and are tried again from {next_try_at}, by a worker or `manage.py work`;"
+            " why: {reply}".format(**data["put_off"])
         )
     if data["doubts"]:
         text.append("In doubt, settle with `manage.py settle_issue`:")
