@@ -34,9 +34,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
 from django.db.migrations.executor import MigrationExecutor
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from newsletter import scheduling
@@ -44,7 +44,8 @@ from newsletter.models import Dispatch, Issue, Newsletter
 
 Options = dict[str, Any]
 
-_TABLE_WIDTH = 120
+_TABLE_WIDTH, _BAR_WIDTH = 120, 24
+_NAMED = 5  # issues without a number, where another was asked for
 
 
 @dataclass(frozen=True)
@@ -165,8 +166,18 @@ def find_issue(text: str) -> Issue:
     else:
         issue = issues.filter(pk=int(number)).first()
     if issue is None:
-        raise CommandError(f"There is no issue {text}; `manage.py import_issue` makes one and says its id.")
+        raise CommandError(f"There is no issue {text}; {_where_else(slug)}.")
     return issue
+
+
+def _where_else(slug: str) -> str:
+    """What to write instead of a number that no issue of the newsletter `slug` has, or how to make an issue."""
+    rows = Issue.objects.filter(newsletter__slug=slug, number=None).order_by("-pk") if slug else Issue.objects.none()
+    found = [f"{issue.pk} (“{issue.title}”)" for issue in rows[:_NAMED]]
+    if not found:
+        return "`manage.py import_issue` makes one and says its id"
+    more = "; the address of an older one's page in the admin has its id" if rows.count() > _NAMED else ""
+    return f"issues without a number go by their id: {', '.join(found)}{more}"
 
 
 @contextmanager
@@ -188,15 +199,23 @@ def stopping() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def progress_bar() -> Progress:
-    """A progress bar on stderr, seen only where stderr is a terminal; used as a context manager. Behind it stands what
-    the task's field `said` has."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[said]}"),
+class _Bar(Progress):
+    """A bar with what its tasks say in lines below it, since that does not fit beside it on a narrow terminal."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """The bars, then the words."""
+        yield from super().get_renderables()
+        yield from (Text(task.fields["said"]) for task in self.tasks if task.fields["said"])
+
+
+def progress_bar(*, remaining: bool = True) -> Progress:
+    """A progress bar on stderr, seen only where stderr is a terminal; used as a context manager. Below it stands what
+    the task's field `said` has, and behind it with `remaining` the time that is left by its pace."""
+    return _Bar(
+        TextColumn("{task.description}", markup=False, table_column=Column()),
+        BarColumn(_BAR_WIDTH),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        *([TimeRemainingColumn(table_column=Column(no_wrap=True))] if remaining else []),
         console=Console(stderr=True),
         transient=True,
         disable=not sys.stderr.isatty(),

@@ -9,6 +9,7 @@ without a name never stands among those who opened, and must not lower it.
 from __future__ import annotations
 
 import datetime as dt
+import zoneinfo
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -83,7 +84,7 @@ def count(dispatch: Dispatch | None, stands: Standing | None = None) -> dict[str
     click_rate their share of those followed (None: nobody was), unsubscribed those who left by it. `opens` and `clicks`
     have `readers` and `hits` by CLASSES; of those who were not followed hits alone are known. A reader may stand in
     several classes. `twice` is how many readers were mailed more than once. `waits_for` says in a sentence why the
-    rest does not go on now, or "".
+    rest does not go on now, or "", and `spread` what `spread` does.
     """
     stands = stands or standing(dispatch)
     hits = engagement(dispatch)
@@ -95,6 +96,7 @@ def count(dispatch: Dispatch | None, stands: Standing | None = None) -> dict[str
         "status": dispatch.status if dispatch else Dispatch.Status.DRAFT.value,
         "pause_reason": dispatch.pause_reason if dispatch else "",
         "waits_for": waits_for(dispatch) if dispatch else "",
+        "spread": spread(dispatch) if dispatch else "",
         "candidates": (dispatch.candidates or 0) if dispatch else 0,
         "excluded": dispatch.exclusions if dispatch else {},
         "deliveries": stands.deliveries,
@@ -117,6 +119,38 @@ def waits_for(dispatch: Dispatch) -> str:
         return ""
     halted = Halt.objects.in_words()
     return f"All sending of this site is halted: {halted}" if halted else warming.reason(dispatch)
+
+
+def plan_ends(dispatch: Dispatch) -> dt.datetime | None:
+    """When the last batch of `dispatch` begins, where its sending is spread; None where it has begun, or the plan does
+    not hold now."""
+    if not dispatch.spread:
+        return None
+    ends: dt.datetime | None = None
+    match dispatch.status:
+        case Dispatch.Status.SCHEDULED if dispatch.due_at:
+            ends = dispatch.due_at + dispatch.spread
+        case Dispatch.Status.PREPARING if dispatch.started_at:
+            ends = dispatch.started_at + dispatch.spread
+        case Dispatch.Status.SENDING if dispatch.snapshot_at:
+            last = dispatch.batches.order_by("-number").values_list("due_at", flat=True).first()
+            # A batch that has begun may be put off beyond the plan.
+            ends = min(last, dispatch.snapshot_at + dispatch.spread) if last else None
+    return ends if ends and ends > dt.datetime.now(dt.UTC) else None
+
+
+def spread(dispatch: Dispatch) -> str:
+    """`spread over 2 hours, until about 14:30 UTC`, by the newsletter's clock; "" where `plan_ends` is None."""
+    ends = plan_ends(dispatch)
+    if ends is None:
+        return ""
+    zone = zoneinfo.ZoneInfo(dispatch.time_zone)
+    clock = ends.astimezone(zone)
+    today = clock.date() == dt.datetime.now(zone).date()
+    day = "" if today else f"{clock:%a} {clock.day} {clock:%b}, "
+    hours = dispatch.spread / dt.timedelta(hours=1)
+    number, unit = (f"{hours:.3g}", "hour") if hours >= 1 else (f"{max(1, round(60 * hours))}", "minute")
+    return f"spread over {number} {unit}{'' if number == '1' else 's'}, until about {day}{clock:%H:%M %Z}"
 
 
 def knowing_readers(dispatches: Iterable[int]) -> set[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from rich.console import Console
 
 from newsletter import commands
 from newsletter.models import Issue, Newsletter, Theme
@@ -188,6 +190,38 @@ def test_an_issue_that_is_not_there_is_refused(text: str, reason: str) -> None:
     Issue.objects.create(newsletter=make_newsletter(), number=3, title="Three", subject="Three")
     with pytest.raises(CommandError, match=reason):
         commands.find_issue(text)
+
+
+def test_an_issue_without_a_number_is_named_by_its_id_where_a_number_was_asked_for() -> None:
+    newsletter = make_newsletter()
+    with pytest.raises(CommandError, match=r"There is no issue weekly/1; `manage.py import_issue` makes one"):
+        commands.find_issue("weekly/1")
+    issues = [Issue.objects.create(newsletter=newsletter, title=f"Title {index}", subject="S") for index in range(2)]
+    with pytest.raises(CommandError) as refused:
+        commands.find_issue("weekly/1")
+    named = f"{issues[1].pk} (“Title 1”), {issues[0].pk} (“Title 0”)"
+    assert str(refused.value) == f"There is no issue weekly/1; issues without a number go by their id: {named}."
+    for _ in range(4):
+        Issue.objects.create(newsletter=newsletter, title="Title", subject="S")
+    with pytest.raises(CommandError, match="of an older one's page in the admin has its id") as refused:
+        commands.find_issue("weekly/1")
+    assert "Title 0" not in str(refused.value)
+
+
+def test_nothing_is_cut_at_80_columns_and_the_time_that_is_left_stands_there_once() -> None:
+    bar = commands.progress_bar(remaining=False)
+    said = "12 refused; 101 a second, about 2 hours left; spread over 2 hours, until about Tue 1 Dec, 14:30 UTC"
+    title = "Sending “[AI] What the models of this year cost, and who it is that pays for all of them”"
+    bar.add_task(title, total=1_000_000, completed=123_456, said=said)
+    out = io.StringIO()
+    Console(file=out, width=80).print(*bar.get_renderables())
+    shown = " ".join(out.getvalue().split())
+    assert said in shown
+    assert "123456/1000000" in shown
+    assert "…" not in shown
+    assert set(title.split()) <= set(shown.split())
+    assert not re.search(r"\d:\d\d:\d\d|-:--", shown)
+    assert max(map(len, out.getvalue().splitlines())) <= 80
 
 
 def test_a_table_shows_text_as_it_is() -> None:

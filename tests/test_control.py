@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import fcntl
 import json
 import logging
+import os
+import pty
 import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,11 +29,11 @@ from django.utils import timezone
 
 from newsletter import deliveries, invariants, scheduling, sending, stats, tasks
 from newsletter.admin.dispatches import progress
-from newsletter.management.commands import send_issue
+from newsletter.management.commands import issue_report, send_issue
 from newsletter.models import Attempt, Batch, Delivery, Dispatch, Halt
 from newsletter.settings import ENV
 from newsletter.transports import Outcome, Result
-from tests.making import make_dispatch, make_issue, make_newsletter, make_reader
+from tests.making import issue_of, make_dispatch, make_issue, make_newsletter, make_reader
 from tests.test_admin_issues import signed_in, text
 
 pytestmark = pytest.mark.django_db
@@ -166,6 +176,116 @@ def test_a_spread_send_rings_its_batches_one_after_the_other(monkeypatch: pytest
     assert dt.timedelta(minutes=85) < starts[-1] - starts[0] < dt.timedelta(minutes=95)
     Batch.objects.update(due_at=timezone.now() - dt.timedelta(seconds=1))
     assert len(scheduling.to_ring()) == 3
+
+
+def spread_over_two_hours(monkeypatch: pytest.MonkeyPatch, readers: int = 4) -> Dispatch:
+    """A dispatch of a batch for each reader, which is SENDING."""
+    monkeypatch.setitem(ENV.__dict__, "batch_size", 1)
+    weekly = make_newsletter()
+    for _ in range(readers):
+        make_reader(weekly)
+    dispatch = scheduling.schedule(make_issue(weekly), spread=dt.timedelta(hours=2))
+    scheduling.start_due()
+    dispatch.refresh_from_db()
+    scheduling.prepare(dispatch)
+    dispatch.refresh_from_db()
+    cache.clear()
+    return dispatch
+
+
+def test_what_is_left_of_a_spread_send_is_said_by_its_plan_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    dispatch = spread_over_two_hours(monkeypatch)
+    last = Batch.objects.latest("number").due_at
+    assert last is not None
+    spread = re.compile(rf"spread over 2 hours, until about (\w+ \d+ \w+, )?{last:%H:%M} UTC")
+    attempt_on(Batch.objects.earliest("number"), accepted=200, finished_at=timezone.now())
+    Dispatch.objects.update(started_at=timezone.now() - dt.timedelta(minutes=5))
+    dispatch.refresh_from_db()
+    line = send_issue._line(dispatch, send_issue._live(dispatch), stats.put_off(dispatch))
+    assert re.fullmatch(rf"0 of 4; 10 a second, about (90 minutes|2 hours) left; {spread.pattern}", line)
+    report = issue_report.report_text(stats.full_report(issue_of(dispatch)))
+    assert re.search(rf"It is {spread.pattern}\.", report)
+    assert spread.search(text(signed_in("editor").get(f"/admin/newsletter/dispatch/{dispatch.pk}/change/")))
+    assert progress.pace(dispatch, 0) == "10 a second"
+
+
+def test_a_spread_send_takes_as_long_as_its_rate_says_where_that_is_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    dispatch = spread_over_two_hours(monkeypatch)
+    attempt_on(Batch.objects.earliest("number"), accepted=200, finished_at=timezone.now())
+    Dispatch.objects.update(started_at=timezone.now() - dt.timedelta(minutes=5))
+    dispatch.refresh_from_db()
+    assert progress.pace(dispatch, 360_000) == "10 a second, about 10 hours left"
+
+
+def test_the_plan_of_a_spread_send_ends_with_the_start_of_its_last_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    dispatch = spread_over_two_hours(monkeypatch)
+    Batch.objects.update(due_at=timezone.now() + dt.timedelta(days=1))
+    ends = stats.plan_ends(dispatch)
+    assert ends is not None
+    assert ends < timezone.now() + dt.timedelta(hours=2), "what is put off beyond it is none of the plan"
+    Batch.objects.update(due_at=timezone.now() - dt.timedelta(seconds=1))
+    assert stats.spread(dispatch) == stats.count(dispatch)["spread"] == ""
+
+
+@pytest.mark.parametrize(
+    ("hours", "said"),
+    [(1, "1 hour"), (2.5, "2.5 hours"), (72, "72 hours"), (0.5, "30 minutes"), (0.02, "1 minute")],
+)
+def test_a_schedule_says_over_how_long_it_is_spread(
+    capsys: pytest.CaptureFixture[str], hours: float, said: str
+) -> None:
+    issue = make_issue(make_newsletter(time_zone="Europe/Berlin"))
+    call_command("send_issue", str(issue.pk), "--at", "2099-11-30T08:00", "--over", str(hours))
+    ends = dt.datetime(2099, 11, 30, 8) + dt.timedelta(hours=hours)
+    phrase = f"spread over {said}, until about {ends:%a} {ends.day} {ends:%b, %H:%M} CET"
+    assert f"is scheduled for Mon 30 Nov 2099, 08:00 CET, {phrase}. A worker must run then" in capsys.readouterr().out
+    dispatch = Dispatch.objects.get()
+    shown = text(signed_in("editor").get(f"/admin/newsletter/dispatch/{dispatch.pk}/change/"))
+    assert f"It goes out on Mon 30 Nov 2099, 08:00 CET, {phrase}. Nothing has been sent yet." in shown
+
+
+@pytest.mark.parametrize("late", [("--over", "5"), ("--over", "0"), ("--sure",), ("--at", "2099-01-01T08:00")])
+def test_what_comes_too_late_for_an_issue_under_way_is_refused(late: tuple[str, ...]) -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=1)
+    with pytest.raises(CommandError, match=f"is under way already, and its time can no .* without {late[0]},"):
+        call_command("send_issue", str(dispatch.issue_id), *late)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_issue_under_way_is_watched_on_in_a_terminal_with_one_time_that_is_left(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dispatch = spread_over_two_hours(monkeypatch)
+    Batch.objects.update(due_at=timezone.now() + dt.timedelta(hours=1))
+    terminal, far_end = pty.openpty()
+    fcntl.ioctl(far_end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    command = [sys.executable, "manage.py", "send_issue", str(dispatch.issue_id)]
+    with subprocess.Popen(command, env=environment | {"TERM": "xterm"}, stdout=far_end, stderr=far_end) as watching:
+        os.close(far_end)
+        seen, deadline = "", time.monotonic() + 30
+        while "UTC" not in seen and time.monotonic() < deadline:
+            if select.select([terminal], [], [], 1)[0]:
+                seen += os.read(terminal, 65536).decode(errors="replace")
+        watching.terminate()
+        with contextlib.suppress(OSError):  # it has hung up
+            while os.read(terminal, 65536):
+                pass
+        assert watching.wait(30) == 1
+    os.close(terminal)
+    assert "0/4" in seen
+    assert "about 60 minutes left; spread over 2 hours, until about" in " ".join(seen.split())
+    assert not re.search(r"\d:\d\d:\d\d|-:--", seen)
+
+
+@pytest.mark.parametrize("options", [(), ("--over", "5")])
+def test_who_sends_a_paused_issue_hears_why_it_is_paused_and_how_it_goes_on(options: tuple[str, ...]) -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=1)
+    scheduling.pause(dispatch, "A wrong link")
+    with pytest.raises(CommandError) as refused:
+        call_command("send_issue", str(dispatch.issue_id), *options)
+    title = issue_of(dispatch).title
+    resume = f"`manage.py resume_issue {dispatch.issue_id}` goes on with it."
+    assert str(refused.value) == f"“{title}” is paused: A wrong link. {resume}"
 
 
 def test_a_ring_lives_until_its_batch_is_rung_again(monkeypatch: pytest.MonkeyPatch) -> None:

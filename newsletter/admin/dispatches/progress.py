@@ -70,15 +70,26 @@ def live(dispatch: Dispatch) -> dict[str, Any]:
 
 
 def pace(dispatch: Dispatch, left: int) -> str:
-    """How quickly mail goes out and how long the rest will take, in words; "" before anything was noted."""
+    """How quickly mail goes out and how long the rest will take, in words; "" before anything is known. A sending that
+    is spread takes as long as its plan where that is longer."""
+    now = dt.datetime.now(dt.UTC)
+    rate = _rate(dispatch, now)
+    spoken = (f"{rate:,.0f} a second" if rate >= 2 else f"{60 * rate:,.0f} a minute") if rate else ""
+    ends = stats.plan_ends(dispatch) if left else None
+    by_rate = left / rate if rate else 0
+    planned = (ends - now).total_seconds() if ends else 0
+    seconds = max(by_rate, planned)
+    rest = ", ".join(filter(None, [spoken, f"about {_span(seconds)} left" if seconds else ""]))
+    return f"{rest}; {stats.spread(dispatch)}" if planned > by_rate else rest
+
+
+def _rate(dispatch: Dispatch, now: dt.datetime) -> float:
+    """Mails a second that were accepted of late; 0 where none was."""
     recent = Attempt.objects.filter(batch__dispatch=dispatch, finished_at__gte=Now() - _PACE_OVER)
     accepted = recent.aggregate(number=Sum("accepted"))["number"] or 0
     if not accepted or dispatch.started_at is None:
-        return ""
-    seconds = min(_PACE_OVER, max(dt.datetime.now(dt.UTC) - dispatch.started_at, dt.timedelta(seconds=1)))
-    rate = accepted / seconds.total_seconds()
-    spoken = f"{rate:,.0f} a second" if rate >= 2 else f"{60 * rate:,.0f} a minute"
-    return f"{spoken}, about {_span(left / rate)} left" if left else spoken
+        return 0
+    return float(accepted / min(_PACE_OVER, max(now - dispatch.started_at, dt.timedelta(seconds=1))).total_seconds())
 
 
 def sum_line(numbers: dict[str, Any]) -> str:

@@ -49,7 +49,9 @@ def report_text(data: dict[str, Any]) -> str:
         else:
             rows.append((key, value))
     rows.append(("unsubscribed", data["unsubscribed"]))
-    text = [f"“{data['title']}” (issue {data['issue']}): {data['status']}.", data["pause_reason"] or data["waits_for"]]
+    spread = f"It is {data['spread']}." if data["spread"] else ""
+    why = " ".join(filter(None, [data["pause_reason"] or data["waits_for"], spread]))
+    text = [f"“{data['title']}” (issue {data['issue']}): {data['status']}.", why]
     text += ["", commands.table(["", "readers"], rows), ""]
     if data["came_back"]:
         text += [came_back_text(data), ""]

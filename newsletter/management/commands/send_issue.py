@@ -19,7 +19,8 @@ from newsletter.models import Dispatch, Issue
 from newsletter.settings import ENV
 
 Status = Dispatch.Status
-RUNNING = {Status.SCHEDULED.value, Status.PREPARING.value, Status.SENDING.value}
+UNDER_WAY = (Status.PREPARING, Status.SENDING)
+RUNNING = {Status.SCHEDULED.value, *(status.value for status in UNDER_WAY)}
 PATIENCE = 15.0  # seconds without a step forward before this process takes part in the sending
 WAIT_FOR_LATER = 60.0  # seconds to stay once all that is left is mail that the relay put off
 SECONDS_BETWEEN_LINES = 5.0  # of progress, where no bar can be drawn
@@ -41,33 +42,35 @@ class Command(commands.Command):
         parser.add_argument("issue", help="Its id (12), or newsletter and number (weekly/3).")
         parser.add_argument("--at", help="ISO date and time, by the newsletter's clock unless it names an offset.")
         parser.add_argument("--sure", action="store_true", help="Send it though it stood in a restored backup.")
-        parser.add_argument("--over", type=float, metavar="HOURS", default=0, help="Spread the sending over so long.")
+        parser.add_argument("--over", type=float, metavar="HOURS", help="Spread the sending over so long, up to 72.")
 
     def run(self, options: commands.Options) -> Answer:
         """Schedule, then watch until the dispatch ends or pauses; refuses with what preflight finds."""
         issue = commands.find_issue(options["issue"])
-        if not 0 <= options["over"] <= 72:
+        over = options["over"] or 0
+        if not 0 <= over <= 72:
             raise CommandError("--over takes hours from 0 to 72.")
-        spread = dt.timedelta(hours=options["over"])
+        spread = dt.timedelta(hours=over)
         at = _moment(options["at"])
-        dispatch = issue.dispatches.filter(status__in=(Status.PREPARING, Status.SENDING)).first()
-        if dispatch is None or at:
+        dispatch = issue.dispatches.filter(status__in=(*UNDER_WAY, Status.PAUSED)).first()
+        if dispatch:
+            _refuse_what_comes_late(dispatch, options)
+        else:
             dispatch = self._schedule(issue, at, spread, sure=options["sure"])
         if at:
             data = {"issue": issue.pk, "dispatch": dispatch.pk, "status": dispatch.status}
             due_at = dispatch.due_at.isoformat() if dispatch.due_at else None
+            when = scheduling.when(dispatch)
             text = (
-                f"“{issue.title}” is scheduled for {scheduling.when(dispatch)}. A worker must run then: a Celery worker"
-                " and beat, or `manage.py work`."
+                f"“{issue.title}” is scheduled for {', '.join(filter(None, [when, stats.spread(dispatch)]))}. A worker"
+                " must run then: a Celery worker and beat, or `manage.py work`."
             )
             return Answer(text, {**data, "due_at": due_at})
         with commands.stopping() as stop:
             self._watch(issue, dispatch, stop, quiet=options["json"])
         data = stats.full_report(issue)
         if dispatch.status == Status.PAUSED:
-            raise CommandError(
-                f"Sending paused: {dispatch.pause_reason} `manage.py resume_issue {issue.pk}` goes on with it."
-            )
+            raise CommandError(f"Sending paused: {_how_it_goes_on(dispatch)}")
         return Answer(report_text(data), data)
 
     def _schedule(self, issue: Issue, at: dt.datetime | None, spread: dt.timedelta, *, sure: bool) -> Dispatch:
@@ -83,7 +86,7 @@ class Command(commands.Command):
             worker = _start_working(enough)
         moved_at, seen, line_at = time.monotonic(), -1, time.monotonic()
         try:
-            with commands.progress_bar() as bar:
+            with commands.progress_bar(remaining=False) as bar:  # the pace says it
                 task = bar.add_task(f"Sending “{issue.title}”", total=None, said="")
                 while dispatch.status in RUNNING and not stop.is_set():
                     live = _live(dispatch)
@@ -115,6 +118,25 @@ class Command(commands.Command):
     def _say(self, text: str, *, quiet: bool) -> None:
         if not quiet:
             self.stderr.write(text)
+
+
+def _refuse_what_comes_late(dispatch: Dispatch, options: commands.Options) -> None:
+    """Raise CommandError where `dispatch`, which has begun, is paused, or is to be sent otherwise than it is."""
+    title = dispatch.issue.title if dispatch.issue else ""
+    if dispatch.status == Status.PAUSED:
+        raise CommandError(f"“{title}” is paused: {_how_it_goes_on(dispatch)}")
+    asked = {"--at": options["at"] is not None, "--over": options["over"] is not None, "--sure": options["sure"]}
+    given = [option for option, is_given in asked.items() if is_given]
+    if given:
+        raise CommandError(
+            f"“{title}” is under way already, and its time can no longer be changed: without {' and '.join(given)},"
+            f" `manage.py send_issue {dispatch.issue_id}` goes on watching it."
+        )
+
+
+def _how_it_goes_on(dispatch: Dispatch) -> str:
+    """Why it is paused, and what to do."""
+    return f"{dispatch.pause_reason.rstrip('.')}. `manage.py resume_issue {dispatch.issue_id}` goes on with it."
 
 
 def _moment(text: str | None) -> dt.datetime | None:
