@@ -24,8 +24,9 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections
 
 from newsletter import fetching, freemail, incoming, transports
+from newsletter.environment import Environment
 from newsletter.models import Newsletter
-from newsletter.settings import ENV, Environment
+from newsletter.settings import ENV
 
 TAG = "masthead"
 
@@ -57,9 +58,8 @@ def leases_outlast_the_transport(**_: Any) -> list[CheckMessage]:
 
 @register(TAG)
 def the_transport_can_be_used(**_: Any) -> list[CheckMessage]:
-    """PROVIDER and SMTP_URL name something that mail can be handed to."""
-    hint = "Set SMTP_URL, or PROVIDER and ANYMAIL; docs/settings.md has examples."
-    return [Error(problem, hint=hint, id="masthead.E002") for problem in transports.problems()]
+    """PROVIDER and SMTP_URL name something that mail can be handed to, and what DKIM_KEYS names can sign it."""
+    return [Error(problem, hint=hint, id="masthead.E002") for problem, hint in transports.problems()]
 
 
 @register(TAG)

@@ -1,208 +1,20 @@
-"""Settings, read once from the environment, typed; `docs/settings.md` explains each for operators.
-
-Every setting has a default that serves the embedded case: SQLite, no broker, a mail server on this machine. What must
-differ in production is refused by `manage.py check --deploy` (newsletter.checks).
-"""
+"""Django's and Celery's settings, which follow from what an operator set (newsletter.environment), read once."""
 
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import sys
-from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import dj_database_url
 from celery.schedules import crontab
 from kombu import Queue
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-BASE_DIR = Path(__file__).resolve().parent.parent
-# RFC 1035 section 2.3.4: with a longer name List-Unsubscribe would fit into no line.
-_HOST = r"(?=.{1,253}\Z)[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*"
-
-
-class Environment(BaseSettings):
-    """What an operator may set: environment variables of these names in capitals, or lines in `.env`."""
-
-    model_config = SettingsConfigDict(env_file=BASE_DIR / ".env", extra="ignore", frozen=True)
-
-    data_dir: Path = Field(BASE_DIR / "var", description="Folder for the SQLite file and generated keys.")
-    database_url: str = Field("", description="Database; a SQLite file in DATA_DIR without it.")
-    redis_url: str = Field("", description="Redis, Celery's broker; without it `manage.py work` polls the rows.")
-    smtp_url: str = Field(
-        "smtp://127.0.0.1:1025",
-        description="The relay: smtp://user:password@host:port, smtps:// for TLS, smtp+starttls:// for STARTTLS.",
-    )
-    smtp_timeout: float = Field(30, gt=0, le=300, description="Seconds to wait for the relay at each step.")
-    smtp_connections: int = Field(
-        4, gt=0, le=100, description="Connections to the relay that each sending thread keeps."
-    )
-    smtp_messages_per_connection: int = Field(
-        100, gt=0, description="Messages handed over on one connection before another is opened."
-    )
-    dkim_domain: str = Field("", description="Domain that mail is signed for by DKIM, where the relay does not sign.")
-    dkim_keys: Annotated[dict[str, Path], NoDecode] = Field(
-        {}, description="DKIM keys, files in PEM form by selector: `news1:/keys/rsa.pem,news2:/keys/ed25519.pem`."
-    )
-    bounce_address: str = Field(
-        "", description="Where bounces go, like `bounces@news.example.org`; each mail gets an address of its own there."
-    )
-    bounce_mailbox: SecretStr = Field(
-        SecretStr(""),
-        description="The mailbox that bounces arrive in: imaps://user:password@host/INBOX, or pop3s:// …",
-    )
-    provider: str = Field("", description="An e-mail provider of django-anymail by name, in place of SMTP: mailgun …")
-    anymail: dict[str, Any] = Field({}, description="The provider's settings for django-anymail, as a JSON object.")
-    events_from: str = Field(
-        "",
-        description="The provider whose events are taken, where mail goes to its relay by SMTP; else PROVIDER's are.",
-    )
-    site_url: str = Field("http://127.0.0.1:8000", description="Where readers reach this site; https in production.")
-    secret_key: SecretStr = Field(SecretStr(""), description="Django's secret; kept in DATA_DIR without it.")
-    token_keys: Annotated[dict[int, SecretStr], NoDecode] = Field(
-        {}, description="Keys of the links in sent mail: `1:key,2:key`. The highest signs, all verify. Never drop one."
-    )
-    address_hash_key: SecretStr = Field(
-        SecretStr(""), description="Key of the hashes that suppress an address. Never change it."
-    )
-    debug: bool = Field(False, description="Show errors in the browser; never in production.")
-    admins: list[str] = Field([], description="Addresses that alerts are mailed to, as a JSON list.")
-    hsts_subdomains: bool = Field(False, description="Whether all hosts below SITE_URL's speak https too, for good.")
-    behind_proxy: bool = Field(False, description="Whether a proxy in front sets X-Forwarded-Proto and -For.")
-    public_proxies: int = Field(
-        0, ge=0, description="How many proxies with public addresses, such as a CDN, stand before that proxy."
-    )
-    lease_seconds: float = Field(
-        180, gt=0, description="How long a worker owns a batch before others may take it over."
-    )
-    batch_size: int = Field(500, gt=0, description="Deliveries that one task sends.")
-    chunk_size: int = Field(
-        100,
-        gt=0,
-        le=1000,
-        description="Deliveries claimed and noted at once: what one killed worker can leave in doubt.",
-    )
-    rate_per_second: float = Field(
-        0, ge=0, description="Messages a second that all workers together hand over; 0: as many as are taken."
-    )
-    domain_rates: dict[str, Annotated[float, Field(gt=0)]] = Field(
-        {}, description="Messages a second to the readers of a domain, as a JSON object."
-    )
-    warm_up: dict[str, date] = Field(
-        {}, description="Sending domains to be warmed up, each with its first day, as a JSON object."
-    )
-    retain_networks_days: int = Field(
-        30, ge=1, description="Days for which the network and the program of a hit are kept."
-    )
-    # Hits of two weeks are counted anew every night (newsletter.events).
-    retain_hits_days: int = Field(
-        90, ge=15, description="Days for which each open, click and arrival is kept; counts stay."
-    )
-    retain_bounces_days: int = Field(180, ge=1, description="Days for which the words of a bounce are kept.")
-    retry_seconds: float = Field(20, gt=0, description="First wait before mail that the relay put off is tried again.")
-    hooks_private: bool = Field(
-        False, description="Whether webhooks may go to http and to private addresses; for trials, never in production."
-    )
-    mailbox_path: Path | None = Field(None, description="Store of the local mail server; shows the mailbox page.")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What is worth logging.")
-
-    @field_validator("domain_rates", "warm_up")
-    @classmethod
-    def _domains_are_lower_case(cls, value: dict[str, Any]) -> dict[str, Any]:
-        if any("@" in domain or "." not in domain for domain in value):
-            raise ValueError("name domains, like example.org")
-        return {domain.lower(): setting for domain, setting in value.items()}
-
-    @field_validator("token_keys", mode="before")
-    @classmethod
-    def _split_token_keys(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        pairs = [item.partition(":") for item in value.split(",") if item.strip()]
-        if any(not number.strip().isdigit() or not 0 < int(number) < 256 or len(key) < 16 for number, _, key in pairs):
-            raise ValueError("write it as 1:key,2:key with numbers from 1 to 255 and keys of at least 16 characters")
-        return {int(number): key for number, _, key in pairs}
-
-    @field_validator("dkim_domain")
-    @classmethod
-    def _dkim_domain_is_one(cls, value: str) -> str:
-        if value and not re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", value):
-            raise ValueError("write it like example.org, an international name in its xn-- form")
-        return value.lower()
-
-    @field_validator("dkim_keys", mode="before")
-    @classmethod
-    def _split_dkim_keys(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        pairs = [item.strip().partition(":") for item in value.split(",") if item.strip()]
-        if any(not re.fullmatch(r"[A-Za-z0-9.-]+", selector) or not path for selector, _, path in pairs):
-            raise ValueError("write it as selector:file,selector:file")
-        return {selector: path for selector, _, path in pairs}
-
-    @field_validator("bounce_address")
-    @classmethod
-    def _bounce_address_leaves_room(cls, value: str) -> str:
-        # With a token of 50 characters and a plus sign the local part has 64 octets at most.
-        local, _, host = value.partition("@")
-        if value and not (re.fullmatch(r"[A-Za-z0-9._-]{1,13}", local) and re.fullmatch(_HOST, host)):
-            raise ValueError("write it like bounces@news.example.org, with at most 13 ASCII characters before the @")
-        return value
-
-    @field_validator("bounce_mailbox")
-    @classmethod
-    def _bounce_mailbox_is_an_address(cls, value: SecretStr) -> SecretStr:
-        parts = urlsplit(value.get_secret_value())
-        try:
-            usable = parts.scheme in {"imap", "imaps", "imap+starttls", "pop3", "pop3s", "pop3+starttls"}
-            usable = usable and bool(parts.hostname and parts.username and parts.password) and parts.port != 0
-        except ValueError:
-            usable = False
-        if value.get_secret_value() and not usable:
-            raise ValueError(
-                "write it like imaps://user:password@mail.example.org/INBOX, signs like @ and / in user and password as"
-                " %40 and %2F"
-            )
-        return value
-
-    @field_validator("site_url")
-    @classmethod
-    def _site_url_is_an_address(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or parts.path.strip("/") or parts.query or parts.fragment:
-            raise ValueError("write it like https://news.example.org")
-        # It stands in Message-ID and List-Id, which take neither other letters nor the colons of IPv6.
-        if not re.fullmatch(_HOST, parts.hostname or ""):
-            raise ValueError("name a host in ASCII letters, an international name in its xn-- form")
-        return value.rstrip("/")
-
-    @field_validator("smtp_url")
-    @classmethod
-    def _smtp_url_is_an_address(cls, value: str) -> str:
-        parts = urlsplit(value)
-        try:
-            (parts.hostname or "").encode("idna")
-            usable = parts.scheme in {"smtp", "smtps", "smtp+starttls"} and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            usable = False
-        if not usable:
-            raise ValueError("write it like smtp://user:password@mail.example.org:587")
-        return value
-
-
-def _read_environment() -> Environment:
-    try:
-        return Environment()
-    except ValidationError as error:
-        for problem in error.errors():
-            name = ".".join(str(part) for part in problem["loc"]).upper()
-            print(f"The setting {name} cannot be used: {problem['msg']}.", file=sys.stderr)  # noqa: T201
-        raise SystemExit(1) from None
+from newsletter import environment
+from newsletter.environment import BASE_DIR
 
 
 def _kept_key(name: str) -> str:
@@ -221,7 +33,7 @@ def _kept_key(name: str) -> str:
     return path.read_text(encoding="ascii")
 
 
-ENV = _read_environment()
+ENV = environment.read()
 ENV.data_dir.mkdir(parents=True, exist_ok=True)
 _site = urlsplit(ENV.site_url)
 _https = _site.scheme == "https"

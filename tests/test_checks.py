@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import subprocess
 import sys
@@ -11,10 +12,13 @@ from typing import Any
 
 import pytest
 from django.core.checks import CheckMessage, run_checks
+from pydantic import ValidationError
 from pytest_django import Settings
 
 from newsletter import checks, message, tracking
-from newsletter.settings import ENV, Environment
+from newsletter.deliveries.noting import LONGEST_WAIT
+from newsletter.environment import Environment
+from newsletter.settings import ENV
 from tests.conftest import Start
 from tests.making import make_newsletter
 from tests.test_transports_smtp import make_compiled, make_reader
@@ -124,6 +128,116 @@ def test_a_worker_does_not_start_with_settings_that_would_lose_or_leak_mail(
     said = (tmp_path / "output-0.log").read_text()
     assert identifier in said
     assert "secret" not in said
+
+
+PORT = "its port is no number from 1 to 65535"
+RATES = '{{"gmail.com": {}}}'
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("DOMAIN_RATES", "gmail.com:5", 'write it as JSON, like {"gmail.com": 5}'),
+        ("DOMAIN_RATES", '["gmail.com", 5]', 'write it as JSON, like {"gmail.com": 5}'),
+        ("DOMAIN_RATES", RATES.format("Infinity"), "gmail.com: Input should be a finite number"),
+        ("DOMAIN_RATES", RATES.format("NaN"), "gmail.com: Input should be a finite number"),
+        ("DOMAIN_RATES", RATES.format("1e12"), "gmail.com: Input should be less than or equal to 1000000"),
+        ("DOMAIN_RATES", RATES.format("1e-300"), "gmail.com: a rate is 0.0001 a second or more"),
+        ("DOMAIN_RATES", RATES.format("0"), "gmail.com: Input should be greater than 0"),
+        ("RATE_PER_SECOND", "inf", "Input should be a finite number"),
+        ("RATE_PER_SECOND", "1e12", "Input should be less than or equal to 1000000"),
+        ("RATE_PER_SECOND", "1e-300", "a rate is 0.0001 a second or more"),
+        ("WARM_UP", "news.example.org", 'write it as JSON, like {"news.example.org": "2026-12-01"}'),
+        ("WARM_UP", '{"news.example.org": "soon"}', "news.example.org: write dates like 2026-12-01"),
+        ("WARM_UP", '{"news.example.org": "2026-13-01"}', "news.example.org: write dates like 2026-12-01"),
+        ("WARM_UP", '{"news.example.org": 1}', "news.example.org: write dates like 2026-12-01"),
+        ("WARM_UP", '{"desk@example.org": "2026-12-01"}', "name domains, like example.org"),
+        ("ADMINS", "me@example.org", 'write it as JSON, like ["me@example.org"]'),
+        ("ADMINS", '"me@example.org"', 'write it as JSON, like ["me@example.org"]'),
+        ("ANYMAIL", "MAILGUN_API_KEY=secret", 'write it as JSON, like {"MAILGUN_API_KEY": "key"}'),
+        ("LEASE_SECONDS", "inf", "Input should be a finite number"),
+        ("LEASE_SECONDS", "1e12", "Input should be less than or equal to 86400"),
+        ("RETRY_SECONDS", "1e12", "Input should be less than or equal to 3600"),
+        ("SMTP_TIMEOUT", "nan", "Input should be a finite number"),
+        ("RETAIN_NETWORKS_DAYS", "1000000000", "Input should be less than or equal to 36500"),
+        ("RETAIN_HITS_DAYS", "1000000000", "Input should be less than or equal to 36500"),
+        ("RETAIN_BOUNCES_DAYS", "1000000000", "Input should be less than or equal to 36500"),
+        ("DKIM_KEYS", "a:rsa.pem,a:ed.pem", "give each key a selector of its own"),
+        ("DKIM_KEYS", "a:rsa.pem,A:ed.pem", "give each key a selector of its own"),
+        ("TOKEN_KEYS", "1:kJ8sLq2Wd0Vn5Tz7,01:hT6uIo1Pa3Sd5Fg7", "give each key a number of its own"),
+        ("SMTP_URL", "mail.example.org", "write it like smtp://user:password@mail.example.org:587"),
+        ("SMTP_URL", "smtp://[::1", "write it like smtp://user:password@mail.example.org:587"),
+        ("SITE_URL", "https://[::1", "write it like https://news.example.org"),
+        ("SITE_URL", "https://news.example.org:99999", PORT),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_refused_in_one_sentence(
+    tmp_path: Path, name: str, value: str, reason: str
+) -> None:
+    status, output = check(tmp_path, **{name: value})
+    assert output == f"The setting {name} cannot be used: {reason}.\n"
+    assert status == 1
+
+
+@pytest.mark.parametrize("url", ["smtp://127.0.0.1:99999", "smtp://127.0.0.1:0", "smtp://user:se/cret@127.0.0.1:25"])
+def test_a_relays_port_that_is_none_is_said_to_be_wrong(tmp_path: Path, url: str) -> None:
+    status, output = check(tmp_path, SMTP_URL=url)
+    assert output.startswith(f"The setting SMTP_URL cannot be used: {PORT}; write it like smtp://")
+    assert "%2F" in output
+    assert "cret" not in output
+    assert output.count("\n") == status == 1
+
+
+@pytest.mark.parametrize("port", ["99999", "0", "many"])
+def test_a_mailboxs_port_that_is_none_is_refused(port: str) -> None:
+    with pytest.raises(ValidationError, match="write it like imaps://"):
+        Environment(bounce_mailbox=f"imaps://user:password@mail.example.org:{port}/INBOX")
+
+
+def refused() -> set[int | str]:
+    """The settings that cannot be used."""
+    try:
+        Environment()
+    except ValidationError as error:
+        return {problem["loc"][0] for problem in error.errors()}
+    return set()
+
+
+@pytest.mark.parametrize("name", Environment.model_fields)
+def test_nonsense_in_any_setting_is_taken_as_it_is_or_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name.upper(), "{nonsense")
+    assert refused() <= {name}
+
+
+def test_settings_in_json_may_be_empty_or_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ADMINS", "ANYMAIL", "DOMAIN_RATES", "WARM_UP"):
+        monkeypatch.setenv(name, "")
+    empty = Environment()
+    assert (empty.admins, empty.anymail, empty.domain_rates, empty.warm_up) == ([], {}, {}, {})
+    monkeypatch.setenv("ADMINS", '["me@example.org"]')
+    monkeypatch.setenv("ANYMAIL", '{"SEND_DEFAULTS": {"tags": ["news"]}}')
+    monkeypatch.setenv("DOMAIN_RATES", '{"gmail.com": 5, "example.org": 0.5}')
+    monkeypatch.setenv("WARM_UP", '{"news.example.org": "2026-12-01"}')
+    given = Environment()
+    assert given.admins == ["me@example.org"]
+    assert given.anymail == {"SEND_DEFAULTS": {"tags": ["news"]}}
+    assert given.domain_rates == {"gmail.com": 5, "example.org": 0.5}
+    assert given.warm_up == {"news.example.org": dt.date(2026, 12, 1)}
+
+
+def test_the_first_wait_may_be_as_long_as_the_longest() -> None:
+    longest = LONGEST_WAIT.total_seconds()
+    assert Environment(retry_seconds=longest).retry_seconds == longest
+    with pytest.raises(ValidationError):
+        Environment(retry_seconds=longest + 1)
+
+
+def test_a_dkim_key_that_cannot_be_used_is_no_matter_of_the_relay(tmp_path: Path) -> None:
+    status, output = check(tmp_path, DKIM_DOMAIN="example.org", DKIM_KEYS=f"news1:{tmp_path}/gone.pem")
+    assert "masthead.E002" in output
+    assert "HINT: Set DKIM_DOMAIN and DKIM_KEYS" in output
+    assert "SMTP_URL" not in output
+    assert status == 1
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from newsletter import clock, message, transports
+from newsletter.environment import Environment
 from newsletter.fields import Slot, SlotTable
 from newsletter.message import dkim
 from newsletter.rendering import Rendered
-from newsletter.settings import ENV, Environment
+from newsletter.settings import ENV
 from newsletter.transports.smtp import SmtpTransport
 from tests.smtp_sink import SmtpSink
 

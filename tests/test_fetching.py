@@ -17,9 +17,10 @@ from pytest_django import Settings
 
 from newsletter import checks, feedback, fetching, receiving, tasks
 from newsletter.admin import dashboard
+from newsletter.environment import Environment
 from newsletter.models import BounceMailbox, Event
 from newsletter.receiving import Done
-from newsletter.settings import ENV, Environment
+from newsletter.settings import ENV
 from subscribers.models import Suppression
 from tests.conftest import Start
 from tests.mailbox_double import PASSWORD, MailboxDouble

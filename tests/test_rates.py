@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from newsletter import deliveries, rates, scheduling, sending
+from newsletter.environment import Environment
 from newsletter.models import Attempt, Batch, Delivery
-from newsletter.settings import ENV, Environment
+from newsletter.settings import ENV
 from tests.making import make_dispatch, make_newsletter, make_reader, make_subscriber
 from tests.smtp_sink import SmtpSink
 from tests.waiting import until

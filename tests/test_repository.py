@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from newsletter.settings import BASE_DIR, Environment
+from newsletter.environment import BASE_DIR, Environment
 from tests.conftest import ROOT
 
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())

@@ -15,7 +15,7 @@ from anymail.backends.base import BasePayload  # type: ignore[import-untyped]
 from django.core.exceptions import ImproperlyConfigured
 
 from newsletter import clock, tracking, transports
-from newsletter.settings import Environment
+from newsletter.environment import Environment
 from newsletter.transports import Outcome, Result
 from newsletter.transports.provider import PROVIDERS, ProviderTransport, problems
 from newsletter.transports.provider.mails import CARRIES_METADATA, FORWARDS_BOUNCES, SWITCHES_TRACKING

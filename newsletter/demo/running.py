@@ -27,8 +27,8 @@ from kombu.exceptions import OperationalError
 from newsletter.demo import services
 from newsletter.demo.preparing import LOGIN
 from newsletter.demo.programs import Ended, Programs, Told
+from newsletter.environment import BASE_DIR
 from newsletter.mailbox.store import Store
-from newsletter.settings import BASE_DIR
 
 HOST = "127.0.0.1"
 START_SECONDS = 60.0  # for any one program to answer, on a slow machine

@@ -96,12 +96,17 @@ def longest_wait() -> float:
     return 2 * ENV.smtp_timeout
 
 
-def problems() -> list[str]:
-    """What is wrong with the settings of the way out, a sentence each; empty when mail can be handed over."""
+def problems() -> list[tuple[str, str]]:
+    """What is wrong with the settings of the way out, a sentence and a hint each; empty when mail can go."""
+    way = "Set SMTP_URL, or PROVIDER and ANYMAIL; docs/settings.md has examples."
     if ENV.provider:
         from newsletter.transports import provider
 
-        return provider.problems(ENV.provider)
+        return [(problem, way) for problem in provider.problems(ENV.provider)]
     from newsletter.transports import smtp
 
-    return smtp.problems(ENV.smtp_url) + dkim.problems(ENV.dkim_domain, ENV.dkim_keys)
+    signing = "Set DKIM_DOMAIN and DKIM_KEYS, or neither where the relay signs; docs/settings.md says how to make keys."
+    return [
+        *((problem, way) for problem in smtp.problems(ENV.smtp_url)),
+        *((problem, signing) for problem in dkim.problems(ENV.dkim_domain, ENV.dkim_keys)),
+    ]
