@@ -30,9 +30,11 @@ def sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpSink]:
 
 
 def rows_looked_at(plan: dict[str, Any]) -> int:
-    """The most rows that any step of `plan` went through, those it left out included."""
-    left_out = sum(plan.get(f"Rows Removed by {why}", 0) for why in ("Filter", "Join Filter", "Index Recheck"))
-    here = int((plan["Actual Rows"] + left_out) * plan["Actual Loops"])
+    """The most deliveries that any step of `plan` went through, those it left out included."""
+    here = 0
+    if plan.get("Relation Name") == "newsletter_delivery" and plan["Node Type"] != "ModifyTable":
+        left_out = sum(plan.get(f"Rows Removed by {why}", 0) for why in ("Filter", "Index Recheck"))
+        here = int((plan["Actual Rows"] + left_out) * plan["Actual Loops"])
     return max([here, *map(rows_looked_at, plan.get("Plans", []))])
 
 
