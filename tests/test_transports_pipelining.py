@@ -335,6 +335,18 @@ def test_a_fault_of_ours_leaves_nothing_behind_for_the_next_chunk(sinks: Sinks) 
     transport.close()
 
 
+def test_a_relay_that_was_restarted_between_two_chunks_leaves_no_doubt(
+    sinks: Sinks, extensions: tuple[str, ...]
+) -> None:
+    sink = sinks(extensions=extensions)
+    with transport_to(sink, connections=3) as transport:
+        hand_over(transport, crowd(30))
+        sink.stop()
+        after = sinks(extensions=extensions, port=sink.port)
+        assert results(hand_over(transport, crowd(30))) == [Result.ACCEPTED] * 30
+    assert len(after.messages()) == 30
+
+
 def test_a_connection_that_was_idle_is_asked_first(sinks: Sinks, monkeypatch: pytest.MonkeyPatch) -> None:
     sink = sinks(extensions=WITH_CHUNKING)
     with transport_to(sink) as transport:

@@ -77,7 +77,7 @@ class SmtpTransport:
         self._all_may_begin, self._next_look = True, 0.0
         try:
             for pipeline in self._watched:
-                pipeline.wake()
+                pipeline.wake(load)
             while load.left:
                 self._turn(load, name)
         except BaseException:

@@ -96,9 +96,12 @@ class Pipeline:
             return min(patience, self.in_flight[0].begun + 2 * self._timeout)
         return patience
 
-    def wake(self) -> None:
-        """Before new messages: a connection that was idle for a while is asked whether it still serves."""
-        if self.idle and clock.now() - self.connection.active > IDLE:
+    def wake(self, load: Load) -> None:
+        """Before new messages: whether the relay has closed an idle connection meanwhile, since what is written to such a
+        one is in doubt; and where it was idle for a while, it is asked whether it still serves."""
+        if self.idle:
+            self._listen(load)
+        if self.idle and not self.over and clock.now() - self.connection.active > IDLE:
             self._opening, self._opens = asking_again(), True
             self.connection.write(next(self._opening) or b"")
 
