@@ -339,7 +339,7 @@ def test_a_relay_that_was_restarted_between_two_chunks_leaves_no_doubt(
     sinks: Sinks, extensions: tuple[str, ...]
 ) -> None:
     sink = sinks(extensions=extensions)
-    with transport_to(sink, connections=3) as transport:
+    with transport_to(sink) as transport:
         hand_over(transport, crowd(30))
         sink.stop()
         after = sinks(extensions=extensions, port=sink.port)

@@ -97,8 +97,8 @@ class Pipeline:
         return patience
 
     def wake(self, load: Load) -> None:
-        """Before new messages: whether the relay has closed an idle connection meanwhile, since what is written to such a
-        one is in doubt; and where it was idle for a while, it is asked whether it still serves."""
+        """Before new messages: see whether the relay has closed an idle connection meanwhile, since what is written to
+        such a one is in doubt; where it was idle for a while, ask whether it still serves."""
         if self.idle:
             self._listen(load)
         if self.idle and not self.over and clock.now() - self.connection.active > IDLE:
