@@ -57,6 +57,14 @@ def _not_too_slow(rate: float) -> float:
     return rate
 
 
+def _parts(value: str, written: str) -> SplitResult:
+    """The parts of a URL; raises ValueError that shows how it is `written` where it is none."""
+    try:
+        return urlsplit(value)
+    except ValueError:
+        raise ValueError(written) from None
+
+
 def _port_can_be(parts: SplitResult) -> bool:
     try:
         return parts.port != 0
@@ -229,10 +237,7 @@ class Environment(BaseSettings):
     @classmethod
     def _site_url_is_an_address(cls, value: str) -> str:
         written = "write it like https://news.example.org"
-        try:
-            parts = urlsplit(value)
-        except ValueError:
-            raise ValueError(written) from None
+        parts = _parts(value, written)
         if parts.scheme not in {"http", "https"} or parts.path.strip("/") or parts.query or parts.fragment:
             raise ValueError(written)
         if not _port_can_be(parts):
@@ -246,13 +251,13 @@ class Environment(BaseSettings):
     @classmethod
     def _smtp_url_is_an_address(cls, value: str) -> str:
         written = "write it like smtp://user:password@mail.example.org:587"
-        try:
-            parts = urlsplit(value)
-            (parts.hostname or "").encode("idna")
-        except ValueError:
-            raise ValueError(written) from None
+        parts = _parts(value, written)
         if parts.scheme not in {"smtp", "smtps", "smtp+starttls"} or not parts.hostname:
             raise ValueError(written)
+        try:
+            parts.hostname.encode("idna")
+        except UnicodeError:
+            raise ValueError(written) from None
         if not _port_can_be(parts):
             raise ValueError(f"{_NO_PORT}; {written}, signs like @ and / in user and password as %40 and %2F")
         return value

@@ -104,14 +104,14 @@ def test_batches_hold_at_most_their_size_and_everybody_once() -> None:
 
 def test_the_database_knows_of_what_is_queued_once_a_large_issue_is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
     """As long as it takes nothing for queued it looks for that in ways that take seconds where it is a million."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite plans by other rules")
     monkeypatch.setitem(ENV.__dict__, "batch_size", 3)
-    dispatch = make_dispatch(make_newsletter(), readers=7)
-    assert dispatch.status == Dispatch.Status.SENDING
-    if connection.vendor == "postgresql":
-        known = "SELECT most_common_vals::text FROM pg_stats WHERE tablename = 'newsletter_delivery'"
-        with connection.cursor() as cursor:
-            cursor.execute(f"{known} AND attname = 'status'")
-            assert cursor.fetchall() == [("{queued}",)]
+    make_dispatch(make_newsletter(), readers=7)
+    known = "SELECT most_common_vals::text FROM pg_stats WHERE tablename = 'newsletter_delivery'"
+    with connection.cursor() as cursor:
+        cursor.execute(f"{known} AND attname = 'status'")
+        assert cursor.fetchall() == [("{queued}",)]
 
 
 def test_a_snapshot_is_taken_once() -> None:
