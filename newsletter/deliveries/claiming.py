@@ -20,7 +20,7 @@ from subscribers.models import Subscription, exclusion, tier_level_of
 Status = Delivery.Status
 
 # What stands in a compiled statement where each call has values of its own.
-_BATCH, _ATTEMPT, _TOKEN = _HOLES = -101, -102, uuid.UUID(int=103)
+_BATCH, _ATTEMPT, _TOKEN, _LIMIT = _HOLES = -101, -102, uuid.UUID(int=103), 2**62 + 104
 
 
 def _filled(params: tuple[Any, ...], values: Mapping[Any, Any]) -> list[Any]:
@@ -67,9 +67,9 @@ def claim(batch: Batch, *, attempt: Attempt, limit: int) -> list[Claimed]:
     Whether each reader may still be written to is asked in the same statement; those who may not are SKIPPED with the
     reason.
     """
-    sql, params = _claiming(batch.dispatch.newsletter_id, batch.dispatch.kind, limit)
+    sql, params = _claiming(batch.dispatch.newsletter_id, batch.dispatch.kind)
     token = Batch._meta.get_field("lease_token").get_db_prep_value(batch.lease_token, connection)
-    given = _filled(params, {_BATCH: batch.pk, _TOKEN: token, _ATTEMPT: attempt.pk})
+    given = _filled(params, {_BATCH: batch.pk, _TOKEN: token, _ATTEMPT: attempt.pk, _LIMIT: limit})
     while True:
         with prepared.run(sql, given, dispatch_id=batch.dispatch_id) as cursor:
             moved = cursor.fetchall()
@@ -82,7 +82,7 @@ def claim(batch: Batch, *, attempt: Attempt, limit: int) -> list[Claimed]:
 
 
 @lru_cache(maxsize=256)
-def _claiming(newsletter_id: int, kind: str, limit: int) -> tuple[str, tuple[Any, ...]]:
+def _claiming(newsletter_id: int, kind: str) -> tuple[str, tuple[Any, ...]]:
     """The statement of `claim`, with holes. Compiling it takes the ORM longer than the database needs for a chunk."""
     allowed = Batch.objects.filter(
         ~Exists(Halt.objects.all()),
@@ -93,7 +93,9 @@ def _claiming(newsletter_id: int, kind: str, limit: int) -> tuple[str, tuple[Any
     )
     due = Delivery.objects.due().filter(Exists(allowed), batch=_BATCH)
     due = due.annotate(exclusion=exclusion_now(newsletter_id, kind))
-    select, params = with_messages(due, "exclusion")[:limit].query.sql_with_params()
+    select, params = with_messages(due, "exclusion")[:_LIMIT].query.sql_with_params()
+    # Django writes the limit into the words, and each would be a statement of its own.
+    select, params = select.removesuffix(str(_LIMIT)) + "%s", (*params, _LIMIT)
     table = connection.ops.quote_name(Delivery._meta.db_table)
     # CASE, or PostgreSQL may go through the index of all that is queued, a million, for each of the hundred: where its
     # statistics are of an hour when nothing was queued it takes that index to be empty.
