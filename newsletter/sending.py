@@ -15,20 +15,20 @@ import socket
 import threading
 import time
 import uuid
-from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import cache, partial
+from functools import cached_property, partial
 
 from django.db import InterfaceError, InternalError, OperationalError, connection, transaction
 from django.db.models import Min, Q
 from django.db.models.functions import Now
 
-from newsletter import clock, deliveries, message, rates, rendering, tracking, transports, utm, variants, warming
-from newsletter.content import IssueContent, TrackingMode
+from newsletter import clock, deliveries, rates, transports, warming
 from newsletter.deliveries import Claimed
-from newsletter.models import Attempt, Batch, Delivery, Dispatch, DispatchProfile, SendingDay, Variant
+from newsletter.models import Attempt, Batch, Delivery, Dispatch, SendingDay
+from newsletter.pinned import Pinned
 from newsletter.settings import ENV
 from newsletter.transports import Outcome, Result, Transport
 
@@ -36,8 +36,8 @@ logger = logging.getLogger(__name__)
 
 TASK_SECONDS = 30.0  # then the batch is given back and rung again, so that a worker can stop between tasks
 _AWAY = (OperationalError, InterfaceError, InternalError)  # of a database that may take the same again later
+Between = Callable[[Callable[[], None]], object]
 KEPT_FOR = 30  # a lease is renewed once this part of it is over: more often would cost each chunk of a far relay
-COMPILED_KEPT = 64  # variants a worker holds compiled; keeps memory flat however many there are
 
 
 @dataclass(frozen=True)
@@ -49,44 +49,49 @@ class Sent:
 
 
 def send_batch(
-    batch: Batch, *, stopping: Callable[[], bool] = lambda: False, between: Callable[[], object] = lambda: None
+    batch: Batch, *, stopping: Callable[[], bool] = lambda: False, between: Between = lambda _: None
 ) -> Sent:
     """Send what is due of `batch`, unless another worker holds it.
 
     Ends when nothing is due, the dispatch is no longer SENDING, TASK_SECONDS have passed or `stopping()`; the
     chunk in hand is always finished. Where a rate leaves no room it waits, holding its lease; where the other side
     rests, or only readers of domains are left that have no room, the batch is given back until then, and nothing is
-    claimed for nothing. `between` is called before each chunk:
-    what cannot wait goes first. Safe to call twice, at once or later.
+    claimed for nothing. `between` is called before each chunk, for what cannot wait; before it sends it calls what it
+    is given, which waits for the answers that are out. Safe to call twice, at once or later.
     """
     lease = _take_lease(batch)
     if not lease:
         return Sent()
-    began = clock.now()
-    sent, failed = Sent(), True
+    ended = False
     try:
-        pinned = cache(partial(_Pinned.of, batch.dispatch_id))
-        for attempt in deliveries.to_repeat(batch):
-            _ask_again(lease, pinned, attempt, stopping=stopping)
-        while not sent.stop and clock.now() - began < TASK_SECONDS and not stopping():
-            between()
-            if rest := _transport().rests():
-                Batch.objects.filter(pk=batch.pk).update(due_at=Now() + timedelta(seconds=rest))
-                break
-            room = rates.room(_transport().name, ENV.chunk_size)
-            if not lease.keep():
-                break
-            if not room:
-                time.sleep(rates.WAIT)
-                continue
-            chunk = _send_chunk(lease, pinned, room)
-            if not chunk.claimed:
-                break
-            sent = Sent(sent.claimed + chunk.claimed, chunk.stop)
-        failed = False
+        turn = _Turn(lease)
+        try:
+            _take_turn(turn, stopping, between)
+        finally:
+            turn.end()
+        ended = True
     finally:
-        lease.give_back(ring_again_at_once=not failed)
-    return sent
+        lease.give_back(ring_again_at_once=ended)
+    return Sent(turn.claimed, turn.stop)
+
+
+def _take_turn(turn: _Turn, stopping: Callable[[], bool], between: Between) -> None:
+    began = clock.now()
+    for attempt in deliveries.to_repeat(turn.batch):
+        turn.ask_again(attempt, stopping=stopping)
+    while not turn.stop and clock.now() - began < TASK_SECONDS and not stopping():
+        between(turn.await_answers)
+        if rest := turn.transport.rests():
+            Batch.objects.filter(pk=turn.batch.pk).update(due_at=Now() + timedelta(seconds=rest))
+            return
+        room = rates.room(turn.transport.name, turn.room())
+        if not turn.lease.keep():
+            return
+        if not room:
+            turn.await_answers()
+            time.sleep(rates.WAIT)
+        elif not turn.send_chunk(room):
+            return
 
 
 class _Lease:
@@ -117,9 +122,8 @@ class _Lease:
             mine = Batch.objects.select_for_update().filter(pk=self.batch.pk, lease_token=self.batch.lease_token)
             if mine.exists():
                 deliveries.doubt(self.batch)
-                mine.update(lease_token=None, leased_until=None)
-                if ring_again_at_once:
-                    Batch.objects.filter(pk=self.batch.pk).update(rung_at=None)
+                ring = {"rung_at": None} if ring_again_at_once else {}
+                mine.update(lease_token=None, leased_until=None, **ring)
 
 
 def _take_lease(batch: Batch) -> _Lease | None:
@@ -141,99 +145,222 @@ def _lease_end() -> Now:
     return Now() + timedelta(seconds=ENV.lease_seconds)  # type: ignore[return-value]
 
 
-def _send_chunk(lease: _Lease, pinned: Callable[[], _Pinned], limit: int) -> Sent:
-    """One chunk of at most `limit`. Whatever ends it early: rows not begun go back to the queue, answers that came are
-    noted, and only what was in the transport's hands stays SENDING, which the end of the lease takes as a doubt."""
-    batch, dispatch = lease.batch, lease.batch.dispatch
-    # As much before the lease ends as one message may wait for its answers.
-    deadline = lease.ends - transports.longest_wait()
-    transport = _transport()
-    key, day = uuid.uuid4(), None
-    try:
-        with transaction.atomic():
-            day = warming.lock_today(dispatch) if ENV.warm_up else None
-            if day:
-                limit = min(limit, warming.left(day, dispatch))
-            if not limit:
-                Batch.objects.filter(pk=batch.pk).update(due_at=warming.look_again(batch))
-                return Sent()
-            attempt = deliveries.begin(batch, worker=worker_name(), transport=transport.name, key=key)
-            chunk = deliveries.claim(batch, attempt=attempt, limit=limit)
-            if not chunk:
-                attempt.delete()
-                return Sent()
-            if day:
-                warming.take(day, len(chunk))
-    except _AWAY:
-        # It may have been committed all the same, and only the answer be lost: of these rows nothing was begun.
-        _keep_trying(partial(_unclaim, batch, key, day))
-        raise
-    outcomes: list[Outcome] = []
-    tries = {row.pk: row.tries for row in chunk}
-    begun: set[int] = set()
-    going: list[Claimed] = []
-    late: dict[int, float] = {}
-    stop = ""
-    try:
-        late = _without_room(dispatch, transport.name, chunk)
+@dataclass(eq=False)
+class _Chunk:
+    """What one claim took: `rows`, of which those in `begun` (ids) were given to the transport.
+
+    What becomes of these is put into `outcomes`, and the first `noted` of them are written down. `day` is the one of a
+    warm-up that they count for.
+    """
+
+    attempt: Attempt
+    day: SendingDay | None
+    rows: list[Claimed]
+    begun: set[int] = field(default_factory=set)
+    outcomes: list[Outcome] = field(default_factory=list)
+    noted: int = 0
+    closed: bool = False
+
+    @property
+    def open(self) -> int:
+        """How many are in doubt should this worker die now."""
+        return len(self.begun) - self.noted
+
+    def note(self, *, last: bool = False) -> list[Outcome]:
+        """Write down what came to be known since, and return it. Closes the attempt once all is known, or where this is
+        the `last` that is waited for."""
+        new = self.outcomes[self.noted :]  # others may come while these are written down
+        known = self.noted + len(new)
+        closes = last or known == len(self.begun)
+        if new or closes:
+            _keep_trying(partial(self._write, new, closes=closes))
+        self.noted, self.closed = known, closes
+        return new
+
+    def _write(self, new: list[Outcome], *, closes: bool) -> None:
+        """Safe to repeat, as it is where the answer to its commit was lost."""
+        tries = {row.pk: row.tries for row in self.rows}
+        not_begun = tries.keys() - self.begun
+        earlier = self.outcomes[: self.noted]
+
+        def before() -> None:
+            if self.day:
+                warming.hold(self.day)
+            if closes and not_begun:
+                deliveries.put_back(self.attempt, not_begun)
+
+        def after(closed: bool) -> None:
+            if self.day and closed:
+                warming.note(self.day, [*earlier, *new], not_begun=len(not_begun))
+            if doubts := [outcome for outcome in new if outcome.result == Result.UNKNOWN]:
+                asked = max(outcome.wait for outcome in doubts)
+                deliveries.repeat_later(self.attempt, seconds=max(ENV.retry_seconds, asked))
+
+        deliveries.note(
+            self.attempt,
+            new,
+            earlier=earlier,
+            last=closes,
+            tries=tries,
+            retry_seconds=ENV.retry_seconds,
+            before=before,
+            after=after,
+        )
+
+
+class _Turn:
+    """The holder of a lease at work: chunk after chunk, each claimed while the last answers to the one before are still
+    out, so that a relay far away is never without a message. Never more than ENV.chunk_size are in its hands.
+
+    Whatever ends it early: rows not begun go back to the queue, answers that came are noted, and only what was in the
+    transport's hands stays SENDING, which the end of the lease takes as a doubt. `stop` is as in Sent.
+    """
+
+    def __init__(self, lease: _Lease) -> None:
+        self.lease = lease
+        self.batch = lease.batch
+        self.transport = _transport()
+        self._open: list[_Chunk] = []
+        self.claimed = 0
+        self.stop = ""
+
+    @cached_property
+    def _pinned(self) -> Pinned:
+        return Pinned.of(self.batch.dispatch_id)
+
+    def room(self) -> int:
+        """How many more it may have in its hands; where they are full, it waits for the answers."""
+        if sum(chunk.open for chunk in self._open) >= ENV.chunk_size:
+            self.await_answers()
+        return ENV.chunk_size - sum(chunk.open for chunk in self._open)
+
+    def send_chunk(self, limit: int) -> bool:
+        """Claim at most `limit` and hand them over; False where there is nothing to go on with."""
+        if ENV.warm_up:
+            self.await_answers()  # what is not tried of these gives its places of the day back
+        chunk = self._claim(limit)
+        if chunk is None:
+            return False
+        self._open.append(chunk)
+        late = self._hand_over(chunk)
+        self._note_all()
+        if late == len(chunk.rows):
+            chunk.attempt.delete()
+            self.await_answers()  # what is put off may be due before these
+            if _wait_for_room(self.batch, chunk.rows):
+                return False
+        self.claimed += len(chunk.rows)
+        return True
+
+    def await_answers(self) -> None:
+        """Wait for the answers that are out, and note them."""
+        self.transport.finish()
+        self._note_all()
+
+    def end(self) -> None:
+        """The same where nothing more is claimed: each is noted, whatever becomes of the others."""
+        with ExitStack() as last_first:
+            for chunk in self._open:
+                last_first.callback(self._note, chunk, last=True)
+            last_first.callback(self.transport.finish)
+
+    def _claim(self, limit: int) -> _Chunk | None:
+        batch, dispatch = self.batch, self.batch.dispatch
+        key, day = uuid.uuid4(), None
+        try:
+            with transaction.atomic():
+                day = warming.lock_today(dispatch) if ENV.warm_up else None
+                if day:
+                    limit = min(limit, warming.left(day, dispatch))
+                if not limit:
+                    Batch.objects.filter(pk=batch.pk).update(due_at=warming.look_again(batch))
+                    return None
+                attempt = deliveries.begin(batch, worker=worker_name(), transport=self.transport.name, key=key)
+                rows = deliveries.claim(batch, attempt=attempt, limit=limit)
+                if not rows:
+                    attempt.delete()
+                    return None
+                if day:
+                    warming.take(day, len(rows))
+        except _AWAY:
+            # It may have been committed all the same, and only the answer be lost: of these rows nothing was begun.
+            _keep_trying(partial(_unclaim, batch, key, day))
+            raise
+        return _Chunk(attempt, day, rows)
+
+    def _hand_over(self, chunk: _Chunk) -> int:
+        """Give the transport those of `chunk` for whom there is room; the number of the others, who wait for it."""
+        attempt = chunk.attempt
+        late = _without_room(self.batch.dispatch, self.transport.name, chunk.rows)
         if late:
             deliveries.postpone(attempt, late)
-        going = [row for row in chunk if row.pk not in late]
-        mail, sender = _mail(pinned(), attempt, going), pinned().sender
-        if mail and (keyed := transports.keyed(transport)):
-            attempt.calls = [call for compiled, readers in mail for call in keyed.together(compiled, sender, readers)]
-            attempt.save(update_fields=["calls"])
-        begun = {row.pk for row in going}
-        transport.hand_over(mail, sender, outcomes, deadline=deadline, idempotency_key=attempt.idempotency_key)
-    except ValueError as error:
-        if begun:
-            raise
-        stop = transports.one_line(f"Its mail cannot be made: {error}")
-        begun = {row.pk for row in going}
-        outcomes += [Outcome(pk, Result.SENDER_REFUSED, stop, tried=False) for pk in begun]
-    finally:
-        _keep_trying(partial(_note, attempt, day, outcomes, begun, tries))
-    if len(late) == len(chunk):
-        attempt.delete()
-        return Sent(0 if _wait_for_room(batch, chunk) else len(chunk))
-    refused = next((outcome for outcome in outcomes if outcome.result == Result.SENDER_REFUSED), None)
-    if refused and not stop:
-        stop = f"The mail server refuses this sender: {refused.reply}"
-    return Sent(len(chunk), stop)
-
-
-def _ask_again(lease: _Lease, pinned: Callable[[], _Pinned], attempt: Attempt, *, stopping: Callable[[], bool]) -> None:
-    """Make the calls of `attempt` that left a doubt again, as they were: a provider that keeps their keys repeats its
-    answer, and a call that never reached it is made now. Within TASK_SECONDS, and until it is stopped; the rest later.
-    """
-    began = clock.now()
-    transport = _transport()
-    keyed = transports.keyed(transport)
-    if keyed is None or transport.name != attempt.transport:
-        deliveries.forget_doubts(attempt)
-        return
-    if not (lease.keep() and deliveries.may_repeat(attempt, lease.batch)):
-        return
-    deadline = lease.ends - transports.longest_wait()
-    calls = deliveries.calls_in_doubt(attempt)
-    random.shuffle(calls)  # one that never gets an answer does not stand in front of the others for ever
-    outcomes: list[Outcome] = []
-    try:
-        while calls and not stopping() and clock.now() - began < TASK_SECONDS and deliveries.may_go_on(lease.batch):
-            mail, sender = _mail(pinned(), attempt, calls.pop()), pinned().sender
-            if len(mail) > 1:
-                continue  # their tiers are no longer the same, nor would the call be
-            compiled, readers = mail[0]
-            answers = keyed.repeat(
-                compiled, sender, readers, deadline=deadline, idempotency_key=attempt.idempotency_key
+        going = [row for row in chunk.rows if row.pk not in late]
+        try:
+            mail, sender = self._pinned.mail(attempt, going), self._pinned.sender
+            if mail and (keyed := transports.keyed(self.transport)):
+                together = [keyed.together(compiled, sender, readers) for compiled, readers in mail]
+                attempt.calls = [call for calls in together for call in calls]
+                attempt.save(update_fields=["calls"])
+        except ValueError as error:
+            self.stop = transports.one_line(f"Its mail cannot be made: {error}")
+            mail = []
+            chunk.outcomes += [Outcome(row.pk, Result.SENDER_REFUSED, self.stop, tried=False) for row in going]
+        chunk.begun = {row.pk for row in going}
+        if mail:
+            self.transport.hand_over(
+                mail, sender, chunk.outcomes, deadline=self._deadline(), idempotency_key=attempt.idempotency_key
             )
-            outcomes += answers
-            if any(answer.result == Result.LATER for answer in answers):
-                break
-    finally:
-        _keep_trying(
-            lambda: deliveries.note_repeated(attempt, outcomes, all_asked=not calls, retry_seconds=ENV.retry_seconds)
-        )
+        return len(late)
+
+    def _deadline(self) -> float:
+        """As much before the lease ends as one message may wait for its answers."""
+        return self.lease.ends - transports.longest_wait()
+
+    def _note_all(self) -> None:
+        for chunk in list(self._open):
+            self._note(chunk)
+
+    def _note(self, chunk: _Chunk, *, last: bool = False) -> None:
+        for outcome in chunk.note(last=last):
+            if outcome.result == Result.SENDER_REFUSED and not self.stop:
+                self.stop = f"The mail server refuses this sender: {outcome.reply}"
+        if chunk.closed:
+            self._open.remove(chunk)
+
+    def ask_again(self, attempt: Attempt, *, stopping: Callable[[], bool]) -> None:
+        """Make the calls of `attempt` that left a doubt again, as they were: a provider that keeps their keys repeats
+        its answer, and a call that never reached it is made now. Within TASK_SECONDS, and until it is stopped; the rest
+        later."""
+        began = clock.now()
+        batch = self.batch
+        keyed = transports.keyed(self.transport)
+        if keyed is None or self.transport.name != attempt.transport:
+            deliveries.forget_doubts(attempt)
+            return
+        if not (self.lease.keep() and deliveries.may_repeat(attempt, batch)):
+            return
+        deadline = self._deadline()
+        calls = deliveries.calls_in_doubt(attempt)
+        random.shuffle(calls)  # one that never gets an answer does not stand in front of the others for ever
+        outcomes: list[Outcome] = []
+        try:
+            while calls and not stopping() and clock.now() - began < TASK_SECONDS and deliveries.may_go_on(batch):
+                mail, sender = self._pinned.mail(attempt, calls.pop()), self._pinned.sender
+                if len(mail) > 1:
+                    continue  # their tiers are no longer the same, nor would the call be
+                compiled, readers = mail[0]
+                answers = keyed.repeat(
+                    compiled, sender, readers, deadline=deadline, idempotency_key=attempt.idempotency_key
+                )
+                outcomes += answers
+                if any(answer.result == Result.LATER for answer in answers):
+                    break
+        finally:
+            _keep_trying(
+                lambda: deliveries.note_repeated(
+                    attempt, outcomes, all_asked=not calls, retry_seconds=ENV.retry_seconds
+                )
+            )
 
 
 def _without_room(dispatch: Dispatch, transport: str, chunk: list[Claimed]) -> dict[int, float]:
@@ -272,144 +399,7 @@ def _unclaim(batch: Batch, key: uuid.UUID, day: SendingDay | None) -> None:
             warming.note(day, [], not_begun=returned)
 
 
-def _note(
-    attempt: Attempt, day: SendingDay | None, outcomes: list[Outcome], begun: set[int], tries: dict[int, int]
-) -> None:
-    """Safe to repeat, as it is where the answer to its commit was lost."""
-
-    def before() -> None:
-        if day:
-            warming.hold(day)
-        if len(begun) < len(tries):
-            deliveries.put_back(attempt, tries.keys() - begun)
-
-    def after(closed: bool) -> None:
-        if day and closed:
-            warming.note(day, outcomes, not_begun=len(tries) - len(begun))
-        if doubts := [outcome for outcome in outcomes if outcome.result == Result.UNKNOWN]:
-            asked = max(outcome.wait for outcome in doubts)
-            deliveries.repeat_later(attempt, seconds=max(ENV.retry_seconds, asked))
-
-    deliveries.note(attempt, outcomes, tries=tries, retry_seconds=ENV.retry_seconds, before=before, after=after)
-
-
-def _mail(pinned: _Pinned, attempt: Attempt, chunk: list[Claimed]) -> message.Mail:
-    """The chunk as compiled variants with their readers. Raises ValueError where the issue or its sender forbid it."""
-    readers: dict[str, list[message.Reader]] = {}
-    profiles = pinned.profiles(chunk)
-    for row in chunk:
-        profile = _profile_now(profiles[row.profile_id], row)
-        digest = variants.ensure(profile, pinned.content).digest
-        readers.setdefault(digest, []).append(reader_of(row, profile.tracking, attempt, pinned))
-    return [(_compiled(pinned, digest), group) for digest, group in readers.items()]
-
-
-def _profile_now(frozen: DispatchProfile, row: Claimed) -> DispatchProfile:
-    """The profile of a reader who had `frozen` at the snapshot; where their tier changed since, with the one they hold
-    now, all else as it was then."""
-    if frozen.tier_level == row.tier_level:
-        return frozen
-    profile, _ = DispatchProfile.objects.select_related("variant").get_or_create(
-        dispatch_id=frozen.dispatch_id,
-        tier_level=row.tier_level,
-        muted=frozen.muted,
-        text_only=frozen.text_only,
-        tracking=frozen.tracking,
-    )
-    return profile
-
-
-@dataclass(frozen=True)
-class _Pinned:
-    """What the mails of a dispatch are made of, as it was pinned when it was scheduled."""
-
-    dispatch: Dispatch
-    content: IssueContent
-    sender: message.Sender
-    links: tracking.Links
-    _profiles: dict[int, DispatchProfile] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, dispatch_id: int) -> _Pinned:
-        dispatch = Dispatch.objects.select_related("revision", "newsletter").get(pk=dispatch_id)
-        content = dispatch.revision.content
-        links = tracking.Links(dispatch.newsletter.public_id, content.upgrade_url)
-        return cls(dispatch, content, sender_of(dispatch, content), links)
-
-    def profiles(self, chunk: list[Claimed]) -> dict[int, DispatchProfile]:
-        """At least the profiles of `chunk`, by id. None of them changes but for its variant, so each is read once."""
-        if missing := {row.profile_id for row in chunk} - self._profiles.keys():
-            rows = DispatchProfile.objects.select_related("variant").defer("variant__data")
-            self._profiles.update(rows.in_bulk(missing))
-        return self._profiles
-
-
-def sender_of(dispatch: Dispatch, content: IssueContent) -> message.Sender:
-    """What is the same in the headers of every mail of a dispatch, as its frozen `content` has it."""
-    return message.Sender(
-        name=content.from_name,
-        address=content.from_address,
-        reply_to=content.reply_to,
-        list_id=f"{content.newsletter_slug}.{tracking.site_host()}",
-        list_name=content.newsletter_name,
-        # Issue, newsletter, stream, sender: the last one stable and 5 to 15 characters (Gmail's Feedback-ID rules).
-        feedback_id=f"i{dispatch.issue_id or 0}:n{dispatch.newsletter_id}:{dispatch.kind}:masthead",
-        domain=tracking.site_host(),
-        language=content.language,
-        bulk=not content.single,
-    )
-
-
-def reader_of(row: Claimed, mode: str, attempt: Attempt, pinned: _Pinned) -> message.Reader:
-    """What differs in one reader's mail, whose links are tracked by `mode`. Message-ID derives from the delivery and
-    Date from the attempt, so a replay of an attempt is the same bytes.
-
-    A single message names nobody: whoever typed an address into a form may have typed anything for the name.
-    """
-    name = "" if pinned.content.single else row.name
-    token = pinned.links.delivery_token(row.pk)
-    values = pinned.links.urls(row.public_id, row.pk)
-    values |= {"name": name, "first_name": name.partition(" ")[0], "delivery_token": token}
-    if pinned.content.upgrade_url:
-        values["upgrade_url"] = _upgrade_url(mode, token, pinned)
-    return message.Reader(
-        delivery_id=row.pk,
-        address=row.address,
-        name=name,
-        message_id=pinned.links.message_id(row.pk),
-        date=attempt.started_at,
-        values=values,
-        return_address=pinned.links.return_address(row.pk),
-        unsubscribe_address="" if pinned.content.single else pinned.links.unsubscribe_address(row.public_id, row.pk),
-    )
-
-
-def _upgrade_url(mode: str, token: str, pinned: _Pinned) -> str:
-    """The link that readers pay by, counted like every other."""
-    url = utm.tagger(pinned.content)(pinned.content.upgrade_url)
-    if mode == TrackingMode.OFF or not tracking.trackable(url):
-        return url
-    url = tracking.click_url(pinned.dispatch.pk, url)
-    return f"{url}/{token}" if mode == TrackingMode.INDIVIDUAL else url
-
-
 _local = threading.local()
-# Keyed by what the bytes were made of, not by a row's id: after a restored backup an id may mean another row.
-_compiled_variants: OrderedDict[tuple[int, str, message.Sender], message.Compiled] = OrderedDict()
-_compiled_lock = threading.Lock()
-
-
-def _compiled(pinned: _Pinned, digest: str) -> message.Compiled:
-    key = (pinned.dispatch.pk, digest, pinned.sender)
-    with _compiled_lock:
-        found = _compiled_variants.pop(key, None)
-        if found is None:
-            variant = Variant.objects.get(dispatch=pinned.dispatch, digest=digest)
-            found = message.compile(rendering.Rendered.from_json(variant.data), pinned.sender)
-        _compiled_variants[key] = found
-        if len(_compiled_variants) > COMPILED_KEPT:
-            _compiled_variants.popitem(last=False)
-    return found
 
 
 def _transport() -> Transport:

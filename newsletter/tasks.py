@@ -177,17 +177,19 @@ def tidy() -> None:
         alerts.alert("What came back is not written down", sentence)
 
 
-def _nothing() -> None:
+def _nothing(_: Callable[[], None]) -> None:
     """What cannot wait is in hand already."""
 
 
-def _singles_first() -> None:
+def _singles_first(await_answers: Callable[[], None]) -> None:
     """Send single messages that nobody takes because everybody is busy with a large send; looked for once a second."""
     now = time.monotonic()
     if now - getattr(_local, "looked", float("-inf")) < LOOK_SECONDS:
         return
     _local.looked = now
-    for pk in scheduling.waiting_singles():
+    if waiting := scheduling.waiting_singles():
+        await_answers()
+    for pk in waiting:
         _run(send_batch, pk)
 
 

@@ -2,20 +2,19 @@
 
     python tests/asleep.py BATCH FOLDER WORD
 
-Begin it by `on_a_machine_that_may_sleep`. It writes its process id to FOLDER/pid; SIGUSR1 lets its machine sleep for
-SLEPT seconds: CLOCK_BOOTTIME goes on by so many and CLOCK_MONOTONIC does not, as when a laptop's lid was shut. That is
-done by Linux's time namespaces; FOLDER/slept then says that time has gone on, and the worker goes on once an answer
-with WORD has come: what the relay said while the machine slept is there when it wakes.
+It writes its process id to FOLDER/pid; SIGUSR1 lets its machine sleep for SLEPT seconds, as when a laptop's lid was
+shut: the clock that counts such a sleep has gone on by so many when it is next read. FOLDER/slept then says that it
+sleeps, and it wakes once an answer with WORD has come: what the relay said meanwhile is there when time goes on.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import socket
-import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,18 +22,6 @@ if TYPE_CHECKING:
     from newsletter.transports.smtp.connection import Connection
 
 SLEPT = 86_400
-# Where the machine had slept before, too, or the two clocks show nearly the same.
-_NAMESPACE = ("unshare", "--user", "--map-root-user", "--time", "--fork", "--kill-child", "--boottime")
-on_a_machine_that_may_sleep = (*_NAMESPACE, str(SLEPT), sys.executable, "tests/asleep.py")
-_CLONE_NEWTIME = 0x80
-
-
-def can_sleep() -> bool:
-    """Whether this system lets us have clocks of our own: Linux does, unless a container forbids it."""
-    try:
-        return subprocess.run([*_NAMESPACE, "1", "true"], capture_output=True).returncode == 0
-    except FileNotFoundError:
-        return False
 
 
 def heard(connection: Connection) -> bytes:
@@ -48,25 +35,6 @@ def heard(connection: Connection) -> bytes:
 def main() -> None:
     """Send the batch."""
     batch, folder, word = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3].encode()
-    namespace = ("unshare", "--time", "--fork", "--kill-child", "--boottime", str(2 * SLEPT), "cat")
-    longer = subprocess.Popen(namespace, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert longer.stdin
-    assert longer.stdout
-    longer.stdin.write(b"there\n")
-    longer.stdin.flush()
-    longer.stdout.readline()  # it is in its namespace now
-    later = os.open(f"/proc/{longer.pid}/ns/time_for_children", os.O_RDONLY)
-
-    def sleep(*_: object) -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.setns(later, _CLONE_NEWTIME):
-            raise OSError(ctypes.get_errno(), "setns")
-        (folder / "slept").touch()
-        until(
-            lambda: any(word in heard(pipeline.connection) for pipeline in sending._local.transport._watched), "it came"
-        )
-
-    signal.signal(signal.SIGUSR1, sleep)
     os.environ["DJANGO_SETTINGS_MODULE"] = "newsletter.settings"
     sys.path.insert(0, os.getcwd())
     import django
@@ -76,9 +44,28 @@ def main() -> None:
     from newsletter.models import Batch
     from tests.waiting import until
 
+    asleep, woken = threading.Event(), threading.Event()
+    connections: list[Connection] = []
+    counts_sleep = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    real = time.clock_gettime
+
+    def read_clock(which: int) -> float:
+        if asleep.is_set() and which == counts_sleep:
+            if not woken.is_set():
+                until(lambda: any(word in heard(each) for each in connections), "it came")
+                woken.set()
+            return real(which) + SLEPT
+        return real(which)
+
+    def sleep(*_: object) -> None:
+        connections.extend(each.connection for each in list(sending._local.transport._driver._connections._watched))
+        asleep.set()
+        (folder / "slept").touch()
+
+    time.clock_gettime = read_clock
+    signal.signal(signal.SIGUSR1, sleep)
     (folder / "pid").write_text(str(os.getpid()))
     print(sending.send_batch(Batch.objects.get(pk=batch)))
-    longer.communicate()
 
 
 if __name__ == "__main__":

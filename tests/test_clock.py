@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +16,6 @@ from django.utils import timezone
 
 from newsletter import clock, stats
 from newsletter.models import Batch
-from tests import asleep
 from tests.conftest import ROOT, Start
 from tests.making import make_dispatch, make_newsletter
 from tests.smtp_sink import EXTENSIONS, WITH_CHUNKING, Session, SmtpSink
@@ -31,8 +31,6 @@ from tests.waiting import until
 def test_a_worker_whose_machine_slept_past_its_lease_sends_nothing_more(
     start: Start, tmp_path: Path, extensions: tuple[str, ...], step: str
 ) -> None:
-    if not asleep.can_sleep():
-        pytest.skip("this system has no time namespaces, or does not let us have one")
     dispatch = make_dispatch(make_newsletter(), readers=4)
     batch = Batch.objects.get()
 
@@ -46,7 +44,7 @@ def test_a_worker_whose_machine_slept_past_its_lease_sends_nothing_more(
 
     word = "354" if step == "DATA" else "kept"
     with SmtpSink(extensions=extensions, answers={step: falls_asleep}) as sink:
-        program = start(*asleep.on_a_machine_that_may_sleep, str(batch.pk), str(tmp_path), word, SMTP_URL=sink.url)
+        program = start(sys.executable, "tests/asleep.py", str(batch.pk), str(tmp_path), word, SMTP_URL=sink.url)
         assert program.wait(60) == 0
         assert sink.count() == 1, "one left before, and none after"
     report = stats.count(dispatch)

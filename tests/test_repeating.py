@@ -147,7 +147,7 @@ def test_what_a_dead_worker_held_is_asked_about_and_what_it_had_not_begun_is_sen
         raise Killed
 
     with monkeypatch.context() as dying:
-        dying.setattr(sending, "_note", killed)
+        dying.setattr(sending._Chunk, "note", killed)
         dying.setattr(sending._Lease, "give_back", lambda *_, **__: None)
         with pytest.raises(Killed):
             send(dispatch)

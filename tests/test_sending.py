@@ -19,7 +19,7 @@ from django.db.models import F
 from django.utils import timezone
 from pytest_django import Settings
 
-from newsletter import deliveries, rates, scheduling, sending, stats, tasks, tracking
+from newsletter import deliveries, invariants, pinned, rates, scheduling, sending, stats, tasks, tracking
 from newsletter.models import Attempt, Batch, Delivery, Dispatch, Event, Newsletter
 from newsletter.settings import ENV
 from newsletter.transports import Outcome, Result
@@ -107,6 +107,104 @@ def test_a_chunk_is_written_down_before_it_leaves(sink: SmtpSink, monkeypatch: p
     assert [attempt.accepted for attempt in attempts] == [2, 2, 1]
     assert all(attempt.finished_at and attempt.transport == "smtp" for attempt in attempts)
     assert Delivery.objects.exclude(attempt=None).count() == 5
+
+
+def test_the_next_chunk_is_claimed_while_a_relay_far_away_has_the_last_of_the_one_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever is known when, no more than a chunk would be in doubt if the worker died."""
+    monkeypatch.setitem(ENV.__dict__, "chunk_size", 10)
+    seen: list[tuple[int, int]] = []
+
+    def answer_late(_: Session) -> None:
+        time.sleep(0.02)
+        held = Delivery.objects.filter(status=Status.SENDING).count()
+        seen.append((held, Attempt.objects.filter(finished_at=None).count()))
+        connection.close()
+
+    with sinking(monkeypatch, answers={"message": answer_late}):
+        dispatch = make_dispatch(make_newsletter(), readers=40)
+        assert send(dispatch).claimed == 40
+    assert statuses(dispatch) == {"sent": 40}
+    assert max(held for held, _ in seen) == 10
+    assert max(attempts for _, attempts in seen) > 1
+    attempts = Attempt.objects.all()
+    assert sum(attempt.accepted for attempt in attempts) == 40
+    assert all(attempt.finished_at for attempt in attempts)
+    assert invariants.breaches(dispatch) == []
+
+
+def test_an_answer_that_comes_while_others_are_written_down_is_written_down_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=2)
+    batch = Batch.objects.get()
+    assert sending._take_lease(batch)
+    attempt = Attempt.objects.create(batch=batch, worker="w", transport="smtp", idempotency_key="1" * 32)
+    rows = deliveries.claim(batch, attempt=attempt, limit=2)
+    first, second = (Outcome(row.pk, Result.ACCEPTED, "250") for row in rows)
+    chunk = sending._Chunk(attempt, None, rows, {row.pk for row in rows}, [first])
+    note = deliveries.note
+
+    def note_meanwhile(*args: Any, **kwargs: Any) -> None:
+        note(*args, **kwargs)
+        chunk.outcomes[1:] = [second]
+
+    with monkeypatch.context() as busy:
+        busy.setattr(deliveries, "note", note_meanwhile)
+        assert chunk.note() == [first]
+    assert (chunk.open, chunk.closed) == (1, False), "it is still SENDING"
+    assert statuses(dispatch) == {"sent": 1, "sending": 1}
+    assert chunk.note() == [second]
+    assert (chunk.open, chunk.closed) == (0, True)
+    assert statuses(dispatch) == {"sent": 2}
+
+
+def test_what_is_under_way_when_no_more_can_be_claimed_is_no_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENV.__dict__, "chunk_size", 10)
+    claim = deliveries.claim
+
+    def claim_once(*args: Any, **kwargs: Any) -> list[deliveries.Claimed]:
+        monkeypatch.setattr(deliveries, "claim", fault)
+        return claim(*args, **kwargs)
+
+    def fault(*_: Any, **__: Any) -> None:
+        raise KeyError("a fault")
+
+    monkeypatch.setattr(deliveries, "claim", claim_once)
+    with sinking(monkeypatch, answers={"message": lambda _: time.sleep(0.02)}):
+        dispatch = make_dispatch(make_newsletter(), readers=20)
+        with pytest.raises(KeyError):
+            send(dispatch)
+    assert statuses(dispatch) == {"sent": 10, "queued": 10}
+    assert [(attempt.accepted, bool(attempt.finished_at)) for attempt in Attempt.objects.all()] == [(10, True)]
+
+
+def test_what_cannot_wait_goes_once_the_answers_that_are_out_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENV.__dict__, "chunk_size", 10)
+    held: list[tuple[int, int]] = []
+
+    def go_first(await_answers: Callable[[], None]) -> None:
+        before = Delivery.objects.filter(status=Status.SENDING).count()
+        await_answers()
+        held.append((before, Delivery.objects.filter(status=Status.SENDING).count()))
+
+    with sinking(monkeypatch, answers={"message": lambda _: time.sleep(0.02)}):
+        dispatch = make_dispatch(make_newsletter(), readers=30)
+        sending.send_batch(Batch.objects.get(), between=go_first)
+    assert statuses(dispatch) == {"sent": 30}
+    assert max(before for before, _ in held) > 0
+    assert {after for _, after in held} == {0}
+
+
+def test_a_batch_whose_transport_cannot_be_opened_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=2)
+    use(monkeypatch, "no relay's address")
+    scheduling.to_ring()
+    with pytest.raises(ValueError, match="SMTP_URL must be"):
+        send(dispatch)
+    batch = Batch.objects.get()
+    assert (batch.lease_token, batch.rung_at is None) == (None, False), "but not tried again at once"
 
 
 def test_a_task_delivered_twice_sends_once(sink: SmtpSink) -> None:
@@ -505,7 +603,7 @@ def test_a_fault_of_our_own_before_the_hand_over_leaves_no_doubt_and_is_not_trie
     def fault(*_: object) -> None:
         raise KeyError("a fault")
 
-    monkeypatch.setattr(sending, "reader_of", fault)
+    monkeypatch.setattr(pinned, "reader_of", fault)
     with pytest.raises(KeyError):
         sending.send_batch(Batch.objects.get(pk=batch))
     assert statuses(dispatch) == {"queued": 2}

@@ -20,6 +20,8 @@ from newsletter import clock, transports
 from newsletter.message import dkim
 from newsletter.transports import Outcome, Result
 from newsletter.transports.smtp import DEPTH, GIVE_UP_AFTER, SmtpTransport
+from newsletter.transports.smtp.connections import Connections
+from newsletter.transports.smtp.load import Load
 from newsletter.transports.smtp.replies import Replies
 from tests.smtp_sink import EXTENSIONS, HANG_UP, WITH_CHUNKING, Session, SmtpSink
 from tests.test_transports_smtp import SENDER, Sinks, make_compiled, make_reader, results, silent_for, sinks
@@ -89,6 +91,97 @@ def test_the_next_message_is_made_while_the_relay_is_busy_with_the_one_before(si
     assert results(hand_over(transport, crowd(4))) == [Result.ACCEPTED] * 4
     transport.close()
     assert next(calls, None) is None, "the relay waited for it"
+
+
+def test_of_a_relay_that_takes_its_time_the_last_answers_come_while_more_is_had(
+    sinks: Sinks, extensions: tuple[str, ...]
+) -> None:
+    may_answer, addresses = threading.Event(), crowd(8)
+
+    def wait_for_the_last(session: Session) -> None:
+        if session.kept == 7:
+            assert may_answer.wait(15), "it was asked for more meanwhile"
+
+    sink = sinks(answers={"message": wait_for_the_last}, extensions=extensions)
+    readers = [make_reader(address, number) for number, address in enumerate(addresses, 1)]
+    first: list[Outcome] = []
+    second: list[Outcome] = []
+    with transport_to(sink, timeout=20) as transport:
+        transport.hand_over([(make_compiled("Hello"), readers)], SENDER, first, deadline=clock.now() + 30)
+        assert 6 <= len(first) <= 7
+        may_answer.set()
+        transport.hand_over([(make_compiled("Hello"), readers[:1])], SENDER, second, deadline=clock.now() + 30)
+        transport.finish()
+    assert results(first) == [Result.ACCEPTED] * 8
+    assert results(second) == [Result.ACCEPTED]
+    assert len(sink.sessions) == 1
+
+
+def test_what_is_late_keeps_back_nothing_that_is_not(sinks: Sinks) -> None:
+    """The lease was renewed between the two."""
+    sink = sinks()
+    late, in_time = make_reader("late@example.org", 1), make_reader("ada@example.org", 2)
+    first: list[Outcome] = []
+    second: list[Outcome] = []
+    with transport_to(sink) as transport:
+        transport.hand_over([(make_compiled("Hello"), [late])], SENDER, first, deadline=clock.now() - 1)
+        transport.hand_over([(make_compiled("Hello"), [in_time])], SENDER, second, deadline=clock.now() + 30)
+        transport.finish()
+    assert (results(first), results(second)) == ([Result.LATER], [Result.ACCEPTED])
+
+
+def test_no_connection_is_opened_for_what_is_late(sinks: Sinks) -> None:
+    sink = sinks()
+    with transport_to(sink) as transport:
+        assert results(hand_over(transport, crowd(2), seconds=-1)) == [Result.LATER] * 2
+    assert sink.sessions == []
+
+
+def test_a_fault_of_our_own_in_the_midst_is_raised_and_the_next_chunk_goes(
+    sinks: Sinks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink, before = sinks(), set(threading.enumerate())
+    with transport_to(sink) as transport:
+        hand_over(transport, crowd(2))
+        with monkeypatch.context() as broken:
+            broken.setattr("newsletter.message.assemble", lambda *_: 1 // 0)
+            with pytest.raises(ZeroDivisionError):
+                hand_over(transport, crowd(2))
+        assert results(hand_over(transport, crowd(2))) == [Result.ACCEPTED] * 2
+    assert "smtp" not in {thread.name for thread in set(threading.enumerate()) - before}
+
+
+def test_a_fault_in_closing_after_a_fault_leaves_nobody_waiting(sinks: Sinks, monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = sinks()
+    closing = Connections.close
+
+    def close_badly(connections: Connections) -> None:
+        closing(connections)
+        raise KeyError("closed badly")
+
+    monkeypatch.setattr("threading.excepthook", lambda _: None)
+    monkeypatch.setattr(Connections, "close", close_badly)
+    monkeypatch.setattr("newsletter.message.assemble", lambda *_: 1 // 0)
+    with transport_to(sink) as transport, pytest.raises(ZeroDivisionError):
+        hand_over(transport, crowd(2))
+
+
+def test_a_fault_met_after_the_hand_over_is_raised_before_more_is_claimed(
+    sinks: Sinks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_answer = threading.Event()
+
+    def wait_for_the_last(session: Session) -> None:
+        if session.kept == 7:
+            assert may_answer.wait(15)
+
+    sink, readers = sinks(answers={"message": wait_for_the_last}), [make_reader(each) for each in crowd(8)]
+    with transport_to(sink, timeout=20) as transport:
+        transport.hand_over([(make_compiled("Hello"), readers)], SENDER, [], deadline=clock.now() + 30)
+        monkeypatch.setattr(Load, "settle", lambda *_, **__: 1 // 0)
+        may_answer.set()
+        with pytest.raises(ZeroDivisionError):
+            until(transport.rests, "the fault is met")
 
 
 def test_a_message_that_cannot_be_made_ahead_is_refused_in_its_turn_and_the_others_go(sinks: Sinks) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -337,9 +338,25 @@ BECAME = st.sampled_from(
 )
 
 
+def test_the_day_is_called_full_only_once_all_its_places_are_answered_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENV.__dict__, "warm_up", {DOMAIN: timezone.now().date()})
+    monkeypatch.setitem(ENV.__dict__, "chunk_size", 20)
+    look_again, held = warming.look_again, []
+
+    def look(batch: Batch) -> Any:
+        held.append(batch.deliveries.filter(status="sending").count())
+        return look_again(batch)
+
+    monkeypatch.setattr(warming, "look_again", look)
+    with sinking(monkeypatch, answers={"message": lambda _: time.sleep(0.02)}):
+        dispatch = make_dispatch(make_newsletter(), readers=warming.FIRST_CAP + 1)
+        assert send(dispatch).claimed == warming.FIRST_CAP
+    assert held == [0]
+
+
 @st.composite
 def chunks_and_notes(draw: st.DrawFn) -> tuple[list[list[tuple[Result, bool] | None]], list[int]]:
-    """What became of each message of each chunk, and in which order the chunks were noted, each once or more often."""
+    """What became of each message of each chunk, and in which order the chunks were noted, each at once or by parts."""
     chunks = draw(st.lists(st.lists(BECAME, min_size=1, max_size=5), min_size=1, max_size=4))
     again = draw(st.lists(st.sampled_from(range(len(chunks))), max_size=4))
     return chunks, draw(st.permutations([*range(len(chunks)), *again]))
@@ -347,7 +364,7 @@ def chunks_and_notes(draw: st.DrawFn) -> tuple[list[list[tuple[Result, bool] | N
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(chunks_and_notes())
-def test_the_places_used_are_the_tries_that_happened_however_often_and_in_whatever_order_they_are_noted(
+def test_the_places_used_are_the_tries_that_happened_by_whatever_parts_and_in_whatever_order_they_are_noted(
     monkeypatch: pytest.MonkeyPatch, drawn: tuple[list[list[tuple[Result, bool] | None]], list[int]]
 ) -> None:
     chunks, order = drawn
@@ -368,9 +385,15 @@ def test_the_places_used_are_the_tries_that_happened_however_often_and_in_whatev
             warming.take(day, len(rows))
         went = [(row.pk, became) for row, became in zip(rows, chunk, strict=True) if became]
         outcomes = [Outcome(pk, result, "", tried=tried) for pk, (result, tried) in went]
-        noted.append((attempt, day, outcomes, {pk for pk, _ in went}, {row.pk: row.tries for row in rows}))
-    for which in order:
-        sending._note(*noted[which])
+        noted.append((sending._Chunk(attempt, day, rows, {pk for pk, _ in went}), outcomes))
+    for step, which in enumerate(order):
+        made, answers = noted[which]
+        last = which not in order[step + 1 :]
+        known, before = len(made.outcomes), made.noted
+        made.outcomes += answers[known:] if last else answers[known : known + 2]
+        made.note(last=last)
+        made.noted = before  # the answer to the commit was lost
+        made.note(last=last)
     tried = [became[0] for chunk in chunks for became in chunk if became and became[1]]
     day = SendingDay.objects.get()
     assert (day.taken, day.accepted) == (len(tried), tried.count(Result.ACCEPTED))

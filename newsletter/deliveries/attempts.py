@@ -1,5 +1,5 @@
-"""An attempt begun and closed. Written by hand, since it is done for every chunk: compiling these two takes the ORM six
-times as long as the database needs for them."""
+"""An attempt begun, counted and closed. Written by hand, since it is done for every chunk: compiling these two takes
+the ORM six times as long as the database needs for them."""
 
 from __future__ import annotations
 
@@ -31,14 +31,16 @@ def begin(batch: Batch, *, worker: str, transport: str, key: uuid.UUID) -> Attem
     return attempt
 
 
-def close(attempt: Attempt, *, accepted: int) -> bool:
-    """Close `attempt`, of which `accepted` were accepted; whether it was open."""
+def count(attempt: Attempt, *, accepted: int, last: bool) -> bool:
+    """Note that so many of `attempt` were accepted by now, and close it where that was the `last` to be known; whether
+    it was open."""
     # The same calls may have been made again meanwhile, and their answers be counted.
     sql = f"""
-        UPDATE {_table()} SET accepted = CASE WHEN accepted < %s THEN %s ELSE accepted END, finished_at = {now()}
+        UPDATE {_table()} SET accepted = CASE WHEN accepted < %s THEN %s ELSE accepted END,
+            finished_at = CASE WHEN %s THEN {now()} END
         WHERE id = %s AND finished_at IS NULL
     """  # noqa: S608 - own names
-    params = [accepted, accepted, attempt.pk]
+    params = [accepted, accepted, last, attempt.pk]
     with prepared.run(sql, params, dispatch_id=attempt.batch.dispatch_id) as cursor:
         return bool(cursor.rowcount)
 

@@ -22,6 +22,8 @@ def doubt(batch: Batch) -> int:
     """SENDING -> UNCONFIRMED for rows of a batch whose worker is gone: nobody knows whether the mail left. What came
     back already is no doubt: -> FAILED. The number moved."""
     rows = Delivery.objects.filter(dispatch=batch.dispatch_id, batch=batch, status=Status.SENDING)
+    if not rows.exists():
+        return 0
     held = list(rows.filter(attempt__transport__in=KEPT).values_list("attempt", flat=True).distinct())
     moved = rows.update(
         status=doubt_or_failure(), settled_at=Now(), reply="The worker stopped before the answer was noted."

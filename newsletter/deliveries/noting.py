@@ -35,16 +35,19 @@ def note(
     *,
     tries: Mapping[int, int],
     retry_seconds: float,
+    earlier: Sequence[Outcome] = (),
+    last: bool = True,
     before: Callable[[], object] = lambda: None,
     after: Callable[[bool], object] = lambda closed: None,
 ) -> None:
     """Write down what became of the deliveries of `attempt`: UPDATEs that require that attempt, one for all accepted
     together and one for each other outcome.
 
-    `tries` says how often each delivery (by id) was tried, this time included. `before` and `after` write what belongs
-    to it in the same transaction; `after` is told whether this closed the attempt: not where that was done before. A
-    late answer settles an UNCONFIRMED row of its own attempt. Safe to repeat. Raises django.db.Error while the database
-    cannot be reached: the caller keeps trying.
+    `tries` says how often each delivery (by id) was tried, this time included. `earlier` are outcomes of the attempt that
+    were noted before; the `last` close it. `before` and `after` write what belongs to it in the same transaction;
+    `after` is told whether this closed the attempt: not where that was done before. A late answer settles an
+    UNCONFIRMED row of its own attempt. Safe to repeat. Raises django.db.Error while the database cannot be reached: the
+    caller keeps trying.
     """
     accepted = [outcome for outcome in outcomes if outcome.result == Result.ACCEPTED]
     sender_refused = any(outcome.result == Result.SENDER_REFUSED for outcome in outcomes)
@@ -57,7 +60,8 @@ def note(
             if outcome.result != Result.ACCEPTED:
                 row = Delivery.objects.filter(pk=outcome.delivery_id, attempt=attempt, status__in=OPEN)
                 row.update(**_fields(outcome, tries[outcome.delivery_id], retry_seconds, single=single))
-        after(attempts.close(attempt, accepted=len(accepted)))
+        count = sum(outcome.result == Result.ACCEPTED for outcome in (*earlier, *accepted))
+        after(attempts.count(attempt, accepted=count, last=last) and last)
 
     with_accepted(write)
 

@@ -43,17 +43,24 @@ class Transport(Protocol):
     ) -> None:
         """Put one outcome per reader of `mail` into `into`. Faults of the network and of the other side are outcomes.
 
-        Each is put there as soon as it is known, so that it stays where the call is cut short.
+        Each is put there as soon as it is known, so that it stays where the call is cut short. It may return while
+        answers are still out, so that more mail can be had meanwhile: they come during the next call, or `finish`.
         `deadline` is on the clock of `clock.now`: no message begins to leave after it; the rest is LATER.
         Where the other side keeps keys against doing the same twice, each call has one of its own, which follows from
         `idempotency_key` and the readers it carries: the same chunk makes the same calls again. SMTP has none.
         """
 
+    def finish(self) -> None:
+        """Wait for all answers that are still out."""
+
     def rests(self) -> float:
-        """Seconds until the next `hand_over` is of any use: the other side is away or asked to wait. 0: now."""
+        """Seconds until the next `hand_over` is of any use: the other side is away or asked to wait. 0: now.
+
+        Raises a fault of our own that what is under way met since the last call.
+        """
 
     def close(self) -> None:
-        """Let the connections go; the next `hand_over` opens others."""
+        """Let the connections go, and what is under way; the next `hand_over` opens others."""
 
 
 def hand_over(
@@ -62,6 +69,7 @@ def hand_over(
     """What `transport` says of each reader of `mail`, in their order."""
     outcomes: list[Outcome] = []
     transport.hand_over(mail, sender, outcomes, deadline=deadline, idempotency_key=idempotency_key)
+    transport.finish()
     order = [reader.delivery_id for _, readers in mail for reader in readers]
     return sorted(outcomes, key=lambda outcome: order.index(outcome.delivery_id))
 

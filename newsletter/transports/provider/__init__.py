@@ -64,6 +64,9 @@ class ProviderTransport:
                     refused = replace(said, tried=False)
                 into += _outcomes(group, said)
 
+    def finish(self) -> None:
+        """See `transports.Transport.finish`: `hand_over` waits for its answers itself."""
+
     def together(self, compiled: Compiled, sender: Sender, readers: Sequence[Reader]) -> list[list[int]]:
         """See `keys.Keyed.together`."""
         groups = _Plan(self.name, compiled, sender, readers).groups

@@ -1,4 +1,4 @@
-"""The messages of one hand-over: which wait, which are under way, what became of each."""
+"""The messages in a transport's hands: which wait, which are under way, what became of each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ TRIES = 2  # times that one message may be the first that a lost connection leav
 
 
 class Message:
-    """One reader's message on its way.
+    """One reader's message on its way; `sender` is their address, and what becomes of it is put into `into`. After
+    `deadline`, on the clock of `clock.now`, it does not begin to leave.
 
     `steps` are the answers that are due, `at` how many came. `refused` is the first that said no, `by_sender` whether
     that was about the sender. `begun` is when its octets began to leave (0 before that); once the system took more
@@ -29,22 +30,35 @@ class Message:
         "begun",
         "by_sender",
         "compiled",
+        "deadline",
         "doubt_from",
+        "into",
         "losses",
         "octets",
         "reader",
         "refused",
+        "sender",
         "settled",
         "steps",
     )
 
-    def __init__(self, compiled: Compiled, reader: Reader) -> None:
+    def __init__(
+        self, compiled: Compiled, reader: Reader, *, sender: str, into: list[Outcome], deadline: float
+    ) -> None:
         self.settled = False
         self.compiled = compiled
         self.reader = reader
+        self.sender = sender
+        self.into = into
+        self.deadline = deadline
         self.octets = b""
         self.losses = 0
         self.start_over(())
+
+    @property
+    def late(self) -> bool:
+        """Whether it may no longer begin to leave."""
+        return clock.now() >= self.deadline
 
     def start_over(self, steps: Sequence[str]) -> None:
         """Begin on a connection that answers in `steps`."""
@@ -57,43 +71,42 @@ class Message:
 
 
 class Load:
-    """What one call hands over: `waiting` in their order, `left` those without an outcome, `sender` their address.
-    Outcomes are put into `into`.
+    """What a transport has in hand: `waiting` in their order, `left` those without an outcome.
 
-    `make` makes a reader's octets of what is compiled and raises ValueError where there is no message to make;
-    `deadline` is on the clock of `clock.now`.
+    `make` makes a reader's octets of what is compiled and raises ValueError where there is no message to make.
     """
 
-    def __init__(
-        self,
-        make: Callable[[Compiled, Reader], bytes],
-        sender: str,
-        mail: Mail,
-        into: list[Outcome],
-        *,
-        deadline: float,
-    ) -> None:
+    def __init__(self, make: Callable[[Compiled, Reader], bytes]) -> None:
         self._make = make
-        self._deadline = deadline
         self._stop: tuple[Result, str] | None = None
         self._tried = True
         self._retry_after: float | None = None
-        self.sender = sender
-        self.waiting = deque(Message(compiled, reader) for compiled, readers in mail for reader in readers)
-        self.left = len(self.waiting)
-        self._into = into
+        self.waiting: deque[Message] = deque()
+        self.left = 0
 
-    @property
-    def late(self) -> bool:
-        """Whether nothing more may begin to leave."""
-        return clock.now() >= self._deadline
+    def add(self, mail: Mail, sender: str, into: list[Outcome], *, deadline: float) -> None:
+        """Put the messages of `mail` behind those in hand. What stopped the others stops none of these."""
+        self._stop = None
+        new = [
+            Message(compiled, reader, sender=sender, into=into, deadline=deadline)
+            for compiled, readers in mail
+            for reader in readers
+        ]
+        self.waiting += new
+        self.left += len(new)
+
+    def drop_late(self) -> None:
+        """Wait no longer with those that may not begin any more."""
+        while self.waiting and self.waiting[0].late:
+            self.settle(self.waiting.popleft(), Result.LATER, TOO_LATE, tried=False)
 
     def next(self, *, utf8: bool) -> Message | None:
         """The next message to begin with, its octets made; `utf8` says whether any address can go (RFC 6531)."""
-        if self._stop is None and self.late:
-            self.stop(Result.LATER, TOO_LATE)
         while self.waiting and self._stop is None:
             message = self.waiting.popleft()
+            if message.late:
+                self.settle(message, Result.LATER, TOO_LATE, tried=False)
+                continue
             if not utf8 and not message.reader.address.isascii():
                 reply = "The address is not supported by this route: it needs SMTPUTF8."
                 self.settle(message, Result.REFUSED, reply, tried=False)
@@ -125,7 +138,7 @@ class Load:
         assert not message.settled, "one outcome each"  # noqa: S101
         message.settled = True
         said = one_line(reply, message.reader.address)
-        self._into.append(Outcome(message.reader.delivery_id, result, said, tried=tried, retry_after=retry_after))
+        message.into.append(Outcome(message.reader.delivery_id, result, said, tried=tried, retry_after=retry_after))
         message.octets = b""
         self.left -= 1
 

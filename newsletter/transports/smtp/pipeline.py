@@ -39,18 +39,19 @@ _WORDS = {"dot": b".\r\n", "RSET": b"RSET\r\n", "DATA": b"DATA\r\n"}
 
 
 class Pipeline:
-    """One connection to `relay`, at one of `places`, and the messages on it.
+    """One connection to `relay`, at one of `places`, and those of `load` that are under way on it.
 
     `timeout` is in seconds and for each step, `most` the messages before another connection is due. `over` says why it
     is of no more use, or is ""; `refusal` is the relay's word where it takes no mail from this sender at all.
     """
 
-    def __init__(self, relay: Relay, places: Places, *, name: str, timeout: float, most: int) -> None:
+    def __init__(self, relay: Relay, places: Places, load: Load, *, name: str, timeout: float, most: int) -> None:
         self.connection = Connection(relay, places, timeout=timeout)
         self.extensions: dict[str, str] = {}
         self.in_flight: deque[Message] = deque()
         self.answered = 0
         self.refusal = ""
+        self._load = load
         self._timeout = timeout
         self._most = most
         self._begun = 0
@@ -96,18 +97,18 @@ class Pipeline:
             return min(patience, self.in_flight[0].begun + 2 * self._timeout)
         return patience
 
-    def wake(self, load: Load) -> None:
+    def wake(self) -> None:
         """Before new messages: see whether the relay has closed an idle connection meanwhile, since what is written to
         such a one is in doubt; where it was idle for a while, ask whether it still serves."""
         if self.idle:
-            self._listen(load)
+            self._listen()
         if self.idle and not self.over and clock.now() - self.connection.active > IDLE:
             self._opening, self._opens = asking_again(), True
             self.connection.write(next(self._opening) or b"")
 
-    def advance(self, load: Load) -> None:
+    def advance(self) -> None:
         """Act on the answers that have come, and write what waits."""
-        self._listen(load)
+        self._listen()
         if self.connection.unsent:
             # A worker that was frozen in the middle of a message must not bring it to its end long after.
             if clock.now() < self.until:
@@ -120,7 +121,7 @@ class Pipeline:
         if not self.over and not self.spent and not self.connection.moves_on():
             self._over, self._timed_out = SLOW, True
 
-    def fill(self, load: Load) -> None:
+    def fill(self) -> None:
         """Begin as many of the messages that wait as there is room for."""
         if "PIPELINING" in self.extensions and "CHUNKING" in self.extensions:
             # A connection has to show first that it answers: a relay that is ill leaves few doubts.
@@ -128,16 +129,16 @@ class Pipeline:
                 len(self.in_flight) < DEPTH
                 and len(self.in_flight) <= self.answered
                 and not self.connection.unsent
-                and (message := self._next(load))
+                and (message := self._next())
             ):
-                self._send_chunk(message, load)
-        elif not self.in_flight and (message := self._next(load)):
-            self.connection.write(self._envelope(message, load))
+                self._send_chunk(message)
+        elif not self.in_flight and (message := self._next()):
+            self.connection.write(self._envelope(message))
 
-    def let_go(self, load: Load) -> None:
+    def let_go(self) -> None:
         """Close, and say of each message under way what became of it."""
         # What a connection that broke while it was written to still holds was said before it broke.
-        while self.connection.lost and not self.connection.ended and self._listen(load):
+        while self.connection.lost and not self.connection.ended and self._listen():
             pass
         self.connection.close(politely=not self.in_flight and not self.over)
         # 421 is an answer to all that stands behind it too: the relay closed without reading that.
@@ -145,16 +146,16 @@ class Pipeline:
         reason = self._closing or self.over
         for number, message in enumerate(self.in_flight):
             if message.refused is not None:
-                self._refuse(message, load)
+                self._refuse(message)
             elif message.doubt_from is not None and self.connection.sent > message.doubt_from and not spared:
-                load.settle(message, Result.UNKNOWN, f"No answer after the message was written: {reason}")
+                self._load.settle(message, Result.UNKNOWN, f"No answer after the message was written: {reason}")
             elif number == 0 and self._timed_out:
-                load.settle(message, Result.LATER, reason)
+                self._load.settle(message, Result.LATER, reason)
             else:
-                load.put_back(message, reason, blamed=number == 0 and not self._closing)
+                self._load.put_back(message, reason, blamed=number == 0 and not self._closing)
         self.in_flight.clear()
 
-    def _listen(self, load: Load) -> bool:
+    def _listen(self) -> bool:
         """Act on the answers that have come; whether there were any."""
         replies = self.connection.read()
         for number, reply in enumerate(replies, 1):
@@ -163,7 +164,7 @@ class Pipeline:
             if self._opens:
                 self._open(reply, alone=number == len(replies) and not self.connection.talkative)
             elif self.in_flight:
-                self._take(reply, load)
+                self._take(reply)
             else:
                 self._over = str(reply) if reply.closes else OUT_OF_STEP
         if self.connection.distrusted:
@@ -188,53 +189,51 @@ class Pipeline:
         else:
             self.connection.write(said or b"")
 
-    def _next(self, load: Load) -> Message | None:
+    def _next(self) -> Message | None:
         if self._begun >= self._most or self._closing or self.over:
             return None
-        message = load.next(utf8={"SMTPUTF8", "8BITMIME"} <= self.extensions.keys())
+        message = self._load.next(utf8={"SMTPUTF8", "8BITMIME"} <= self.extensions.keys())
         if message:
             self._begun += 1
         return message
 
-    def _commands(self, message: Message, load: Load) -> list[bytes]:
+    def _commands(self, message: Message) -> list[bytes]:
         """MAIL and RCPT."""
         address = message.reader.address
         size = b" SIZE=%d" % len(message.octets) if "SIZE" in self.extensions else b""
         options = b"" if address.isascii() else b" BODY=8BITMIME SMTPUTF8"  # RFC 6531 section 3.4
-        sender = message.reader.return_address or load.sender
+        sender = message.reader.return_address or message.sender
         mail = b"MAIL FROM:<%b>%b%b\r\n" % (sender.encode(), size, options)
         return [mail, b"RCPT TO:<%b>\r\n" % address.encode()]
 
-    def _send_chunk(self, message: Message, load: Load) -> None:
+    def _send_chunk(self, message: Message) -> None:
         reset = bool(self.in_flight) or self._to_forget
         self._to_forget = False
         message.start_over(("RSET", *_CHUNK) if reset else _CHUNK)
-        head = b"".join(
-            [b"RSET\r\n" * reset, *self._commands(message, load), b"BDAT %d LAST\r\n" % len(message.octets)]
-        )
+        head = b"".join([b"RSET\r\n" * reset, *self._commands(message), b"BDAT %d LAST\r\n" % len(message.octets)])
         octets = head + message.octets
         message.begun = clock.now()
         message.doubt_from = self.connection.given + len(octets) - 1
         self.in_flight.append(message)
         self.connection.write(octets)
 
-    def _envelope(self, message: Message, load: Load) -> bytes:
+    def _envelope(self, message: Message) -> bytes:
         """What stands before the message, as far as it is said at once; `message` is under way from here on."""
         before = [step for step, due in (("dot", self._to_end), ("RSET", self._to_forget)) if due]
         self._to_end = self._to_forget = False
         message.start_over((*before, *_ENVELOPE))
         self.in_flight.append(message)
         if "PIPELINING" in self.extensions:
-            return b"".join([*map(_WORDS.__getitem__, before), *self._commands(message, load), _WORDS["DATA"]])
-        return self._command(message, load)
+            return b"".join([*map(_WORDS.__getitem__, before), *self._commands(message), _WORDS["DATA"]])
+        return self._command(message)
 
-    def _command(self, message: Message, load: Load) -> bytes:
+    def _command(self, message: Message) -> bytes:
         """The one that is due, where the relay wants them one by one."""
         step = message.steps[message.at]
-        mail, rcpt = self._commands(message, load)
+        mail, rcpt = self._commands(message)
         return {**_WORDS, "MAIL": mail, "RCPT": rcpt}[step]
 
-    def _take(self, reply: Reply, load: Load) -> None:
+    def _take(self, reply: Reply) -> None:
         """One answer to the message that is due."""
         message = self.in_flight[0]
         step = message.steps[message.at]
@@ -244,7 +243,7 @@ class Pipeline:
         if reply.closes:
             self._closing = self._closing or str(reply)
         if step == "message":
-            self._finish(message, reply, load)
+            self._finish(message, reply)
             return
         if (step == "DATA" and reply.kind == 2) or (step in {"MAIL", "RCPT", "RSET"} and reply.kind == 3):
             self._over = OUT_OF_STEP
@@ -258,67 +257,67 @@ class Pipeline:
             # The message has not left, and the relay reads nothing more.
             self._over = self._closing
         elif step == "DATA":
-            self._go_on_from_data(message, load, taken=reply.kind == 3)
+            self._go_on_from_data(message, taken=reply.kind == 3)
         elif "PIPELINING" not in self.extensions:
             if message.refused is not None:
-                self._go_on_from_data(message, load, taken=False)
+                self._go_on_from_data(message, taken=False)
             else:
-                self.connection.write(self._command(message, load))
+                self.connection.write(self._command(message))
 
-    def _go_on_from_data(self, message: Message, load: Load, *, taken: bool) -> None:
+    def _go_on_from_data(self, message: Message, *, taken: bool) -> None:
         """The envelope is answered: send the message, or see to it that none is sent."""
         if message.refused is not None:
             self.in_flight.popleft()
             self._to_forget, self._to_end = True, taken
-            self._refuse(message, load)
+            self._refuse(message)
             self.answered += 1
-            self.fill(load)
+            self.fill()
             if self._to_end:
                 self._over = "closed in place of an empty message"
-        elif load.late:
+        elif message.late:
             self.in_flight.popleft()
-            load.settle(message, Result.LATER, TOO_LATE, tried=False)
+            self._load.settle(message, Result.LATER, TOO_LATE, tried=False)
             self._over = TOO_LATE
         else:
             octets = message.octets + b".\r\n"
             message.begun = clock.now()
             # The dot, not the octet after it: some relays take a lone CR for the end of a line.
             message.doubt_from = self.connection.given + len(message.octets)
-            if "PIPELINING" in self.extensions and (following := self._next(load)):
-                octets += self._envelope(following, load)
+            if "PIPELINING" in self.extensions and (following := self._next()):
+                octets += self._envelope(following)
             self.connection.write(octets)
 
-    def _finish(self, message: Message, reply: Reply, load: Load) -> None:
+    def _finish(self, message: Message, reply: Reply) -> None:
         """The answer to the message itself."""
         self.in_flight.popleft()
         if message.refused is not None:
             # Where only MAIL was refused and yet the message taken, nobody can tell to whom it goes.
             if reply.kind == 2 and message.by_sender:
                 self._over = OUT_OF_STEP
-                load.settle(message, Result.UNKNOWN, OUT_OF_STEP)
+                self._load.settle(message, Result.UNKNOWN, OUT_OF_STEP)
             else:
-                self._refuse(message, load)
+                self._refuse(message)
             self._to_forget = True
         elif reply.kind == 2:
-            load.settle(message, Result.ACCEPTED, str(reply))
+            self._load.settle(message, Result.ACCEPTED, str(reply))
         elif reply.kind == 3:
             self._over = OUT_OF_STEP
-            load.settle(message, Result.UNKNOWN, OUT_OF_STEP)
+            self._load.settle(message, Result.UNKNOWN, OUT_OF_STEP)
         else:
             message.refused = reply
-            self._refuse(message, load)
+            self._refuse(message)
             self._to_forget = True
         self.answered += not reply.closes
         if reply.closes and all(behind.doubt_from is None for behind in self.in_flight):
             self._over = self._closing
 
-    def _refuse(self, message: Message, load: Load) -> None:
+    def _refuse(self, message: Message) -> None:
         reply = message.refused
         assert reply is not None, "only what was refused"  # noqa: S101
         if reply.closes:
-            load.put_back(message, str(reply), blamed=True)
+            self._load.put_back(message, str(reply), blamed=True)
         elif reply.refuses_sender or (message.by_sender and reply.kind == 5):
-            load.settle(message, Result.SENDER_REFUSED, str(reply))
-            load.stop(Result.SENDER_REFUSED, str(reply))
+            self._load.settle(message, Result.SENDER_REFUSED, str(reply))
+            self._load.stop(Result.SENDER_REFUSED, str(reply))
         else:
-            load.settle(message, Result.REFUSED if reply.kind == 5 else Result.LATER, str(reply))
+            self._load.settle(message, Result.REFUSED if reply.kind == 5 else Result.LATER, str(reply))
