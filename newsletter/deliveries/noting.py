@@ -43,8 +43,8 @@ def note(
     """Write down what became of the deliveries of `attempt`: UPDATEs that require that attempt, one for all accepted
     together and one for each other outcome.
 
-    `tries` says how often each delivery (by id) was tried, this time included. `earlier` are outcomes of the attempt that
-    were noted before; the `last` close it. `before` and `after` write what belongs to it in the same transaction;
+    `tries` says how often each delivery (by id) was tried, this time included. `earlier` are outcomes of the attempt
+    that were noted before; the `last` close it. `before` and `after` write what belongs to it in the same transaction;
     `after` is told whether this closed the attempt: not where that was done before. A late answer settles an
     UNCONFIRMED row of its own attempt. Safe to repeat. Raises django.db.Error while the database cannot be reached: the
     caller keeps trying.
