@@ -34,7 +34,8 @@ class Pinned:
         dispatch = Dispatch.objects.select_related("revision", "newsletter").get(pk=dispatch_id)
         content = dispatch.revision.content
         links = tracking.Links(dispatch.newsletter.public_id, content.upgrade_url)
-        return cls(dispatch, content, sender_of(dispatch, content), links)
+        stream = f"i{dispatch.issue_id or 0}:n{dispatch.newsletter_id}:{dispatch.kind}"
+        return cls(dispatch, content, sender_of(content, stream, bulk=not content.single), links)
 
     def mail(self, attempt: Attempt, chunk: list[Claimed]) -> message.Mail:
         """The chunk as compiled variants with their readers. Raises ValueError where the issue or its sender forbid
@@ -55,8 +56,9 @@ class Pinned:
         return self._profiles
 
 
-def sender_of(dispatch: Dispatch, content: IssueContent) -> message.Sender:
-    """What is the same in the headers of every mail of a dispatch, as its frozen `content` has it."""
+def sender_of(content: IssueContent, stream: str, *, bulk: bool) -> message.Sender:
+    """What is the same in the headers of all mails made of `content`; `stream` tells them from others in what a mailbox
+    provider reports."""
     return message.Sender(
         name=content.from_name,
         address=content.from_address,
@@ -64,10 +66,10 @@ def sender_of(dispatch: Dispatch, content: IssueContent) -> message.Sender:
         list_id=f"{content.newsletter_slug}.{tracking.site_host()}",
         list_name=content.newsletter_name,
         # Issue, newsletter, stream, sender: the last one stable and 5 to 15 characters (Gmail's Feedback-ID rules).
-        feedback_id=f"i{dispatch.issue_id or 0}:n{dispatch.newsletter_id}:{dispatch.kind}:masthead",
+        feedback_id=f"{stream}:masthead",
         domain=tracking.site_host(),
         language=content.language,
-        bulk=not content.single,
+        bulk=bulk,
     )
 
 

@@ -13,9 +13,10 @@ from email.utils import make_msgid
 from django.conf import settings
 from django.db.models import Q
 
-from newsletter import clock, fields, gate, message, rendering, tracking, transports
+from newsletter import clock, fields, gate, message, rendering, transports
 from newsletter.content import Profile, TrackingMode
 from newsletter.models import Halt, Issue
+from newsletter.pinned import sender_of
 from newsletter.transports import Outcome
 from subscribers import addresses
 from subscribers.models import Suppression
@@ -40,24 +41,13 @@ def send(issue: Issue, address: str, profile: Profile) -> Outcome:
     content = issue.content()
     content = replace(content, subject=f"{MARK} {content.subject or content.title}")
     rendered = rendering.render(gate.view(content, profile), tracking=TrackingMode.OFF, text_only=profile.text_only)
-    host, newsletter = tracking.site_host(), issue.newsletter
-    sender = message.Sender(
-        name=content.from_name,
-        address=content.from_address,
-        reply_to=content.reply_to,
-        list_id=f"{newsletter.slug}.{host}",
-        list_name=newsletter.name,
-        feedback_id=f"i0:n{newsletter.pk}:test:masthead",
-        domain=host,
-        language=newsletter.language,
-        bulk=False,
-    )
-    public_page = f"{settings.SITE_URL}/{newsletter.slug}/"
+    sender = sender_of(content, f"i0:n{issue.newsletter_id}:test", bulk=False)
+    public_page = f"{settings.SITE_URL}/{content.newsletter_slug}/"
     reader = message.Reader(
         delivery_id=0,
         address=parsed.given,
         name="",
-        message_id=make_msgid(domain=host).strip("<>"),
+        message_id=make_msgid(domain=sender.domain).strip("<>"),
         date=dt.datetime.now(dt.UTC),
         values={name: public_page for name in fields.MERGE_FIELDS if name.endswith("_url")},
     )

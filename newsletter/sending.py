@@ -36,8 +36,8 @@ logger = logging.getLogger(__name__)
 
 TASK_SECONDS = 30.0  # then the batch is given back and rung again, so that a worker can stop between tasks
 _AWAY = (OperationalError, InterfaceError, InternalError)  # of a database that may take the same again later
-Between = Callable[[Callable[[], None]], object]
 KEPT_FOR = 30  # a lease is renewed once this part of it is over: more often would cost each chunk of a far relay
+Between = Callable[[Callable[[], None]], object]  # see `send_batch`
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,6 @@ class _Chunk:
     begun: set[int] = field(default_factory=set)
     outcomes: list[Outcome] = field(default_factory=list)
     noted: int = 0
-    closed: bool = False
 
     @property
     def open(self) -> int:
@@ -174,7 +173,7 @@ class _Chunk:
         closes = last or known == len(self.begun)
         if new or closes:
             _keep_trying(partial(self._write, new, closes=closes))
-        self.noted, self.closed = known, closes
+        self.noted = known
         return new
 
     def _write(self, new: list[Outcome], *, closes: bool) -> None:
@@ -324,7 +323,7 @@ class _Turn:
         for outcome in chunk.note(last=last):
             if outcome.result == Result.SENDER_REFUSED and not self.stop:
                 self.stop = f"The mail server refuses this sender: {outcome.reply}"
-        if chunk.closed:
+        if last or not chunk.open:
             self._open.remove(chunk)
 
     def ask_again(self, attempt: Attempt, *, stopping: Callable[[], bool]) -> None:

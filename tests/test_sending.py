@@ -153,11 +153,40 @@ def test_an_answer_that_comes_while_others_are_written_down_is_written_down_next
     with monkeypatch.context() as busy:
         busy.setattr(deliveries, "note", note_meanwhile)
         assert chunk.note() == [first]
-    assert (chunk.open, chunk.closed) == (1, False), "it is still SENDING"
+    assert chunk.open == 1, "it is still SENDING"
     assert statuses(dispatch) == {"sent": 1, "sending": 1}
+    assert Attempt.objects.get().finished_at is None
     assert chunk.note() == [second]
-    assert (chunk.open, chunk.closed) == (0, True)
+    assert chunk.open == 0
     assert statuses(dispatch) == {"sent": 2}
+    assert Attempt.objects.get().finished_at
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_one_chunk_that_cannot_be_written_down_keeps_no_other_from_it(
+    sink: SmtpSink, monkeypatch: pytest.MonkeyPatch, which: int
+) -> None:
+    dispatch = make_dispatch(make_newsletter(), readers=2)
+    batch = Batch.objects.get()
+    lease = sending._take_lease(batch)
+    assert lease
+    turn, note = sending._Turn(lease), deliveries.note
+    for key in ("1" * 32, "2" * 32):
+        attempt = Attempt.objects.create(batch=batch, worker="w", transport="smtp", idempotency_key=key)
+        [row] = deliveries.claim(batch, attempt=attempt, limit=1)
+        outcomes = [Outcome(row.pk, Result.ACCEPTED, "250")]
+        turn._open.append(sending._Chunk(attempt, None, [row], {row.pk}, outcomes))
+
+    def note_but_one(attempt: Attempt, *args: Any, **kwargs: Any) -> None:
+        if attempt == failing.attempt:
+            raise KeyError("a fault")
+        note(attempt, *args, **kwargs)
+
+    failing = turn._open[which]
+    monkeypatch.setattr(deliveries, "note", note_but_one)
+    with pytest.raises(KeyError):
+        turn.end()
+    assert statuses(dispatch) == {"sent": 1, "sending": 1}
 
 
 def test_what_is_under_way_when_no_more_can_be_claimed_is_no_doubt(monkeypatch: pytest.MonkeyPatch) -> None:

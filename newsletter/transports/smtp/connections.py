@@ -19,9 +19,9 @@ from newsletter.transports.smtp.relay import Relay
 # Connections lost one after the other; then the rest of a chunk waits, or it would wait out a timeout per reader.
 GIVE_UP_AFTER = 3
 SHARE = 5  # waiting messages for each connection there is that make one more worth its opening
+HOLD = 30.0  # seconds without another connection, once the relay did not take one beside those it has
 _ROOM = 4096
 _UNWATCHED = (-1, 0, 0)
-HOLD = 30.0  # seconds without another connection, once the relay did not take one beside those it has
 
 
 class Connections:

@@ -98,14 +98,14 @@ class Load:
     def drop_late(self) -> None:
         """Wait no longer with those that may not begin any more."""
         while self.waiting and self.waiting[0].late:
-            self.settle(self.waiting.popleft(), Result.LATER, TOO_LATE, tried=False)
+            self.settle_late(self.waiting.popleft())
 
     def next(self, *, utf8: bool) -> Message | None:
         """The next message to begin with, its octets made; `utf8` says whether any address can go (RFC 6531)."""
         while self.waiting and self._stop is None:
             message = self.waiting.popleft()
             if message.late:
-                self.settle(message, Result.LATER, TOO_LATE, tried=False)
+                self.settle_late(message)
                 continue
             if not utf8 and not message.reader.address.isascii():
                 reply = "The address is not supported by this route: it needs SMTPUTF8."
@@ -141,6 +141,10 @@ class Load:
         message.into.append(Outcome(message.reader.delivery_id, result, said, tried=tried, retry_after=retry_after))
         message.octets = b""
         self.left -= 1
+
+    def settle_late(self, message: Message) -> None:
+        """Its time is over, and nothing of it has left."""
+        self.settle(message, Result.LATER, TOO_LATE, tried=False)
 
     def put_back(self, message: Message, reply: str, *, blamed: bool) -> None:
         """`message` certainly was not sent: let it wait again, in front.

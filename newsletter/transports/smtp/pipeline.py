@@ -276,7 +276,7 @@ class Pipeline:
                 self._over = "closed in place of an empty message"
         elif message.late:
             self.in_flight.popleft()
-            self._load.settle(message, Result.LATER, TOO_LATE, tried=False)
+            self._load.settle_late(message)
             self._over = TOO_LATE
         else:
             octets = message.octets + b".\r\n"
